@@ -1,0 +1,29 @@
+# make compare   train the same model with every loss and print the table (DATA=digits or pets, ARGS="--epochs 2 ...")
+# make test      run every notebook and every test, and check that notebooks, modules and README are in step
+# make bench     time the losses beside torch's and fastai's
+# make readme    write README.md from nbs/index.ipynb
+PYTHON ?= python3
+DATA ?= digits
+ARGS ?=
+export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script
+
+.PHONY: compare test bench readme
+compare: .venv/installed
+	.venv/bin/compare_losses --data $(DATA) $(ARGS)
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 .venv/bin/nbdev-test --n-workers 2
+	.venv/bin/python -m pytest
+
+bench: .venv/installed
+	.venv/bin/python tests/benchmarks/losses.py
+	.venv/bin/python tests/benchmarks/imports.py
+
+readme: .venv/installed
+	.venv/bin/python nbs/make_readme.py
+
+.venv/installed: settings.ini setup.py pyproject.toml
+	@echo "Installing into .venv; the first time this takes some minutes"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@

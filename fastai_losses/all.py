@@ -1,0 +1,5 @@
+from fastai_losses.core import *
+from fastai_losses.probability import *
+from fastai_losses.metrics import *
+from fastai_losses.data import *
+from fastai_losses.comparison import *

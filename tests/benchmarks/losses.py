@@ -1,0 +1,58 @@
+"""Forward and backward of each loss beside torch's cross-entropy and fastai's wrapper of it, on the same tensors.
+
+One thread, one process, all contenders interleaved in random order; medians, as multiples of `F.cross_entropy`.
+Peak memory is that of one forward and backward in a process of its own."""
+import random,resource,subprocess,sys,time
+from statistics import median
+import pandas as pd
+import torch
+from fastai.losses import CrossEntropyLossFlat
+from torch.nn import functional as F
+from fastai_losses.probability import *
+
+shapes = {(64, 37): 3000, (256, 1000): 600, (128, 100_000): 15}  # (items, classes): repetitions
+contenders = {'F.cross_entropy': F.cross_entropy, 'fastai CrossEntropyLossFlat': CrossEntropyLossFlat(),
+    **{repr(o): o for o in (CrossEntropy(), DotProductLoss(), InverseLoss(), InverseLoss(0.2), GeneralizedCrossEntropy(0.7), GeneralizedCrossEntropy(-0.5))}}
+
+def tensors(n, c):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, c, generator=generator).requires_grad_(), torch.randint(0, c, (n,), generator=generator)
+
+def step(loss, x, y):
+    start = time.perf_counter()
+    loss(x, y).backward()
+    end = time.perf_counter()
+    x.grad = None
+    return end - start
+
+def times(n, c, repetitions):
+    "Median seconds of each contender"
+    x,y = tensors(n, c)
+    taken = {name: [] for name in contenders}
+    for _ in range(repetitions):
+        for name in random.sample(list(contenders), len(contenders)): taken[name].append(step(contenders[name], x, y))
+    return {name: median(t) for name,t in taken.items()}
+
+def peak(name, n, c):
+    "MiB by which the resident memory of this process grows at its highest during one step"
+    x,y = tensors(n, c)
+    step(contenders[name], *tensors(2, 3))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step(contenders[name], x, y)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024
+
+def main():
+    torch.set_num_threads(1)
+    table = {}
+    for (n, c),repetitions in shapes.items():
+        taken = times(n, c, repetitions)
+        torchs = taken['F.cross_entropy']
+        table[f'({n}, {c})'] = pd.Series({name: t/torchs for name,t in taken.items()})
+        if (n, c) == (64, 37): table['(64, 37), of fastai'] = table['(64, 37)']/table['(64, 37)']['fastai CrossEntropyLossFlat']
+        print(f'F.cross_entropy at ({n}, {c}): {torchs*1e6:.0f} us', flush=True)
+    table['peak MiB (128, 100000)'] = {name: float(subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True).stdout) for name in contenders}
+    print(pd.DataFrame(table).to_string(float_format='%.2f'))
+
+if __name__ == '__main__':
+    if len(sys.argv) > 1: print(peak(sys.argv[1], 128, 100_000))
+    else: main()
