@@ -116,15 +116,15 @@ class ComparisonRecords:
         results,names = self.results,[r['loss'] for r in self.records]
         if metric not in results: raise ValueError(f"no metric {metric!r} in the results, which have {', '.join(results.columns[3:-1])}")
         look = {n: (palette[i%8], markers[i%8]) for i,n in enumerate(names)}
-        fig,(curves,bars) = plt.subplots(1, 2, figsize=(10, 1.8+0.45*max(len(names), 4)))
+        fig,(curves,bars) = plt.subplots(1, 2, figsize=(10, 2.2+0.45*max(len(names), 4)))
         for name,run in results.groupby('loss', sort=False):
             color,marker = look[name]
             curves.plot(range(1, len(run)+1), run[metric], color=color, marker=marker, label=name)
         n_frozen = (results.phase == 'frozen').groupby(results.loss).sum().max()
         curves.axvline(n_frozen+0.5, color='grey', lw=1, ls=':')
-        curves.set_title(f'after each epoch (dotted: body unfrozen)', fontsize=10)
+        curves.set_title('after each epoch (dotted: body unfrozen)', fontsize=10)
         curves.set(xlabel='epoch', ylabel=metric.replace('_', ' ')); curves.xaxis.get_major_locator().set_params(integer=True)
-        curves.legend(frameon=False, fontsize=9)
+        curves.legend(frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(0.5, -0.18), ncol=4)
         last = results.groupby('loss', sort=False)[metric].last().sort_values(ascending=False)
         shown = bars.barh(last.index, last, color=[look[n][0] for n in last.index])
         bars.bar_label(shown, fmt='%.3f', padding=3); bars.margins(x=0.15)

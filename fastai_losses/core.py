@@ -6,7 +6,7 @@
 __all__ = ['can_look', 'hold', 'ClassificationLoss']
 
 # %% ../nbs/00_core.ipynb #003
-import inspect
+import inspect,math
 import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
@@ -17,7 +17,7 @@ def can_look(
     x:Tensor,  # Any tensor
 )->bool:       # Whether its values can be read here and now
     "Reading values costs a GPU its head start and breaks a compiled graph in two; on the CPU it is free"
-    return x.device.type == 'cpu' and not torch.compiler.is_compiling()
+    return x.is_cpu and not torch.compiler.is_compiling()
 
 # %% ../nbs/00_core.ipynb #011
 def hold(
@@ -59,7 +59,8 @@ class ClassificationLoss(nn.Module):
     ):
         super().__init__()
         if weight is not None:
-            weight = torch.as_tensor(weight, dtype=torch.get_default_dtype()).detach().clone()
+            weight = torch.as_tensor(weight).detach().clone()
+            if not weight.is_floating_point(): weight = weight.to(torch.get_default_dtype())
             if weight.ndim != 1 or not (weight >= 0).all():
                 raise ValueError(f"weight must hold one number >= 0 for each class, got shape {tuple(weight.shape)}: {weight.tolist()}")
         if not 0 <= label_smoothing <= 1: raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
@@ -135,7 +136,6 @@ def _check_classes(self:ClassificationLoss, width):
         f"{type(self).__name__} needs outputs of width {self.n_out}, got {width}: make the model with n_out={self.n_out}")
     C = self.n_classes or width
     if C == 0: raise ValueError("outputs have no classes: their class axis has length 0")
-    if self.weight is not None and len(self.weight) != C: raise ValueError(f"weight has {len(self.weight)} entries for {C} classes")
     return C
 
 # %% ../nbs/00_core.ipynb #021
@@ -143,8 +143,9 @@ def _check_classes(self:ClassificationLoss, width):
 def _counted(self:ClassificationLoss, y, n_classes):
     "Mask of the labels that are not ignored, None if that is all of them; an error if one is out of range"
     if not (self.check_labels or can_look(y)): return y != self.ignore_index
-    if not len(y): return None
-    low,high = (o.item() for o in torch.aminmax(y))
+    if not y.numel(): return None
+    low,high = torch.aminmax(y)
+    low,high = low.item(),high.item()
     if low >= 0 and high < n_classes and not low <= self.ignore_index <= high: return None
     kept = y != self.ignore_index
     wrong = y[kept & ((y < 0) | (y >= n_classes))]
@@ -154,37 +155,52 @@ def _counted(self:ClassificationLoss, y, n_classes):
 
 # %% ../nbs/00_core.ipynb #023
 @patch
+def _class_weight(self:ClassificationLoss, n_classes, dtype):
+    "The weights of the classes, None if all weigh 1"
+    weight = self.weight
+    if weight is None: return None
+    if len(weight) != n_classes: raise ValueError(f"weight has {len(weight)} entries for {n_classes} classes")
+    return weight.to(dtype)
+
+@patch
 def _expected(self:ClassificationLoss, x, t):
-    "Expected cost of each row under the class probabilities `t`, and the number of rows"
+    "Expected cost of each row under the class probabilities `t`; the mean divides by their number"
+    weight = self._class_weight(t.shape[-1], t.dtype)
     if self.label_smoothing: t = t*(1-self.label_smoothing) + self.label_smoothing/t.shape[-1]
-    if self.weight is not None: t = t*self.weight.to(t.dtype)
-    return (self.penalty(self.evidence(x))*t).sum(-1), max(len(t), 1)
+    if weight is not None: t = t*weight
+    return (self.penalty(self.evidence(x))*t).sum(-1), None
 
 @patch
 def _at_labels(self:ClassificationLoss, x, y):
-    "Cost of each row at its label, and the weight of all labels that count"
+    "Cost of each row at its label, and the weight of all labels that count (None: 1 for each row)"
     C = self.n_classes or x.shape[-1]
     kept = self._counted(y, C)
     if kept is not None: y = y.where(kept, 0)
-    weight = None if self.weight is None else self.weight.to(x.dtype)[y]
+    weight = self._class_weight(C, x.dtype)
+    if weight is not None: weight = weight[y]
     if self.label_smoothing: items,_ = self._expected(x, F.one_hot(y, C).to(x.dtype))
-    else: 
+    else:
         items = self.penalty_at(x, y)
         if weight is not None: items = items*weight
-    if kept is None and weight is None: return items, max(len(y), 1)
+    if kept is None and weight is None: return items, None
     if weight is None: weight = torch.ones_like(items)
     if kept is not None: items,weight = items.where(kept, 0),weight.where(kept, 0)
-    total = weight.sum()
-    return items, total + (total == 0)
+    return items, weight.sum()
 
 # %% ../nbs/00_core.ipynb #025
 @patch
 def _reduce(self:ClassificationLoss, items, total, shape):
     "One loss per item, their sum, or their mean, as `reduction` says"
     if self.reduction == 'none': return items.reshape(shape)
-    if self.reduction == 'mean': return (items/total).sum()
+    if self.reduction == 'mean':
+        if total is None and can_look(items) and math.isfinite((mean := items.mean()).item()): return mean
+        return (items/_or_one(total, items)).sum()
     n = max(len(items), 1)
     return hold((items/n).sum(), self.largest(items.dtype)/n)*n
+
+def _or_one(total, items):
+    "What the mean divides by: `total` (None: the number of items), or 1 where that is 0"
+    return max(len(items), 1) if total is None else total + (total == 0)
 
 @patch
 def largest(self:ClassificationLoss,

@@ -15,16 +15,22 @@ from .core import *
 
 # %% ../nbs/01_probability.ipynb #016
 class _Surprise(torch.autograd.Function):
-    "`-log softmax(x)[y]` that keeps the softmax for the gradient"
+    "`-log softmax(x)[y]`, and the softmax, kept for the gradient"
     @staticmethod
-    def forward(ctx, x, y):
-        s,y = x.softmax(-1),y[:, None]
-        ctx.save_for_backward(x, s, y)
-        return (x.amax(-1, keepdim=True) - x.gather(-1, y) - s.amax(-1, keepdim=True).log()).squeeze(-1)
+    def forward(x, y):
+        s = x.softmax(-1)
+        return (x.amax(-1, keepdim=True) - x.gather(-1, y) - s.amax(-1, keepdim=True).log()).squeeze(-1), s
 
     @staticmethod
-    def backward(ctx, grad):
-        x,s,y = ctx.saved_tensors
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # no zeros for the softmax
+        ctx.save_for_backward(*inputs, output[1])
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        if grad is None: return None, None
+        x,y,s = ctx.saved_tensors
         if torch.is_grad_enabled(): s = x.softmax(-1)  # somebody wants the second derivative
         return (s*grad[:, None]).scatter_add_(-1, y, -grad[:, None]), None
 
@@ -33,8 +39,8 @@ def surprise(
     y:Tensor,  # (M,) labels in [0, C)
 )->Tensor:     # (M,) `-log softmax(x)[y]`
     "How much the outputs are surprised by the labels: torch's cross-entropy of each item, faster on the CPU where it is large"
-    if can_look(x) and x.numel() > 2**16: return _Surprise.apply(x, y)
-    return F.cross_entropy(x, y, reduction='none', ignore_index=torch.iinfo(y.dtype).min)  # no label is ignored here
+    if can_look(x) and x.numel() > 2**16: return _Surprise.apply(x, y[:, None])[0]
+    return F.cross_entropy(x, y, reduction='none', ignore_index=-2**63)  # none is ignored here, not even torch's -100
 
 # %% ../nbs/01_probability.ipynb #019
 class SoftmaxLoss(ClassificationLoss):
@@ -94,6 +100,7 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
         self.q = q
         self.sharpness = 1 - q if q < 1 else 1.
     def of_surprise(self, h):
-        q = self.q
-        if abs(q) < 1e-30: return h
-        return -torch.expm1(hold(-q*h, math.log(self.largest(h.dtype)*abs(q))))/q
+        if abs(self.q) < 1e-30: return h
+        u = h*-self.q
+        if self.q < 0: u = hold(u, math.log(self.largest(h.dtype)*-self.q))
+        return torch.expm1(u)/-self.q

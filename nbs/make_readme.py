@@ -14,9 +14,11 @@ def readme(
     for cell in nb.cells:
         if '#| echo: false' in cell.source: cell.metadata['tags'] = ['output_only']
         if cell.cell_type == 'markdown': cell.source = re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda m: f"]({posixpath.normpath('nbs/' + m[1])})", cell.source)
+    alts = iter(re.findall(r'^#\| fig-alt: (.*)$', '\n'.join(c.source for c in nb.cells), flags=re.M))
     config = Config({'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': {'output_only'}}})
     text,resources = MarkdownExporter(config=config).from_notebook_node(nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
-    return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n', resources['outputs']
+    text = re.sub(r'\s*!\[png\]', lambda _: f'\n\n![{next(alts)}]', text)
+    return re.sub(r'\s*\n{3,}', '\n\n', text).strip() + '\n', resources['outputs']
 
 if __name__ == '__main__':
     nbs = Path(__file__).parent

@@ -1,21 +1,26 @@
 "What the tests share: every loss of the package, and a small real data set with a small model"
-import inspect,warnings
+import inspect
 import pytest,torch
 from fastai.data.all import *
 from fastai.learner import Learner
 from torch import nn
-from fastai_losses.core import ClassificationLoss
-import fastai_losses.probability
+import fastai_losses.all
+from fastai_losses.all import *
 
 torch.set_num_threads(1)
 
+def concrete(cls):
+    "Is it a loss with formulas, not a base class?"
+    if not (inspect.isclass(cls) and issubclass(cls, ClassificationLoss) and cls.__module__.startswith('fastai_losses')): return False
+    try: cls()(torch.randn(2, 3), torch.tensor([0, 1]))
+    except NotImplementedError: return False
+    return True
+
 def all_losses():
     "One of each loss class of the package, found by looking, and a few with arguments that matter"
-    modules = [fastai_losses.probability]
-    classes = {o for m in modules for o in vars(m).values() if inspect.isclass(o) and issubclass(o, ClassificationLoss)}
-    made = [c() for c in classes if 'evidence' in dir(c) and not c.__name__ in ('ClassificationLoss', 'SoftmaxLoss')]
-    more = [fastai_losses.probability.InverseLoss(0.2), *(fastai_losses.probability.GeneralizedCrossEntropy(q) for q in (-1, -0.2, 0, 1))]
-    return sorted(made + more, key=repr)
+    classes = {c for c in vars(fastai_losses.all).values() if concrete(c)}
+    return sorted([*(c() for c in classes), InverseLoss(0.2), *(GeneralizedCrossEntropy(q) for q in (-1, -0.2, 0, 1)),
+        SphericalLoss(probabilities=True), BrierLoss(probabilities=True), LogitNormLoss(1.), HingeLoss(best_other=True)], key=repr)
 
 def remake(loss, **kwargs):
     "The same loss with other arguments of the base class"

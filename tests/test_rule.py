@@ -23,7 +23,7 @@ def by_hand(loss, x, y, axis, weight, ignore_index, smoothing, reduction):
     items,total = [],0.
     for i in range(len(penalties)):
         label = None if soft else y.reshape(-1)[i].item()
-        if label == ignore_index: items.append(penalties.new_tensor(0.)); continue
+        if label == ignore_index: items.append(penalties[i, 0]*0); continue
         t = y[i] if soft else torch.eye(C, dtype=x.dtype)[label]
         items.append(sum(w[c]*((1 - smoothing)*t[c] + smoothing/C)*penalties[i, c] for c in range(C)))
         total += 1. if soft else w[label].item()

@@ -2,7 +2,8 @@
 
 One thread, one process, all contenders interleaved in random order; medians, as multiples of `F.cross_entropy`.
 Peak memory is that of one forward and backward in a process of its own."""
-import random,resource,subprocess,sys,time
+import random,re,subprocess,sys,time
+from pathlib import Path
 from statistics import median
 import pandas as pd
 import torch
@@ -34,12 +35,14 @@ def times(n, c, repetitions):
     return {name: median(t) for name,t in taken.items()}
 
 def peak(name, n, c):
-    "MiB by which the resident memory of this process grows at its highest during one step"
+    "MiB by which the resident memory of this process grows at its highest during one step (Linux)"
     x,y = tensors(n, c)
-    step(contenders[name], *tensors(2, 3))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step(contenders[name], *tensors(256, 300))
+    def high_water(): return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
+    Path('/proc/self/clear_refs').write_text('5')  # from here on, the high-water mark counts anew
+    before = high_water()
     step(contenders[name], x, y)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024
+    return high_water() - before
 
 def main():
     torch.set_num_threads(1)
