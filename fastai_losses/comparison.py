@@ -124,7 +124,7 @@ class ComparisonRecords:
         curves.axvline(n_frozen+0.5, color='grey', lw=1, ls=':')
         curves.set_title('after each epoch (dotted: body unfrozen)', fontsize=10)
         curves.set(xlabel='epoch', ylabel=metric.replace('_', ' ')); curves.xaxis.get_major_locator().set_params(integer=True)
-        curves.legend(frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(0.5, -0.18), ncol=4)
+        curves.legend(frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncol=2)
         last = results.groupby('loss', sort=False)[metric].last().sort_values(ascending=False)
         shown = bars.barh(last.index, last, color=[look[n][0] for n in last.index])
         bars.bar_label(shown, fmt='%.3f', padding=3); bars.margins(x=0.15)
