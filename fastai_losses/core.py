@@ -33,7 +33,7 @@ def hold(
 def _plain(x, name):
     "`x` without fastai's tensor subclass, which makes every operation several times slower"
     if not isinstance(x, Tensor): raise TypeError(f"{name} must be a tensor, not {type(x).__name__}")
-    return x if type(x) is Tensor else x.as_subclass(Tensor)
+    return x.as_subclass(Tensor)
 
 def _full_precision(x):
     "Half precision to fp32; the gradient on the way back is held within the half type's range"
@@ -97,7 +97,9 @@ class ClassificationLoss(nn.Module):
         return x.argmax(self.axis)
 
     def forward(self, outputs:Tensor, targets:Tensor)->Tensor:
-        x,y,shape = self._rows(_plain(outputs, 'outputs'), _plain(targets, 'targets'))
+        if type(outputs) is not Tensor: outputs = _plain(outputs, 'outputs')
+        if type(targets) is not Tensor: targets = _plain(targets, 'targets')
+        x,y,shape = self._rows(outputs, targets)
         items,total = self._expected(x, y) if y.is_floating_point() else self._at_labels(x, y)
         return self._reduce(items, total, shape)
 
@@ -113,13 +115,14 @@ def _rows(self:ClassificationLoss, x, y):
         x = x.movedim(self.axis, -1)
         if soft and y.ndim == x.ndim: y = y.movedim(self.axis, -1)
     shape,width = x.shape[:-1],x.shape[-1]
-    C = self._check_classes(width)
+    C = self.n_classes or width
+    if C == 0 or self.n_out not in (None, width): raise self._wrong_width(width)
     if y.shape != ((*shape, C) if soft else shape): raise ValueError(
         f"targets do not fit outputs of shape {(*shape, width)} (classes last): got {'class probabilities' if soft else 'class indices'} "
         f"({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {tuple(shape)} or floats of shape {(*shape, C)}")
     if soft and self.ignore_index >= 0: raise ValueError(f"ignore_index={self.ignore_index} needs class indices, got class probabilities ({y.dtype})")
     if x.ndim != 2: x,y = x.reshape(-1, width),y.reshape(-1, C) if soft else y.reshape(-1)
-    x = _full_precision(x)
+    if x.dtype in (torch.float16, torch.bfloat16): x = _full_precision(x)
     return x, y.to(x.dtype) if soft else y, shape
 
 @patch
@@ -130,13 +133,10 @@ def _as_labels(self:ClassificationLoss, y):
     return y.long()
 
 @patch
-def _check_classes(self:ClassificationLoss, width):
-    "The number of classes that outputs of this width stand for"
-    if self.n_out is not None and width != self.n_out: raise ValueError(
-        f"{type(self).__name__} needs outputs of width {self.n_out}, got {width}: make the model with n_out={self.n_out}")
-    C = self.n_classes or width
-    if C == 0: raise ValueError("outputs have no classes: their class axis has length 0")
-    return C
+def _wrong_width(self:ClassificationLoss, width):
+    "The error for outputs of a width that this loss cannot use"
+    if width == 0: return ValueError("outputs have no classes: their class axis has length 0")
+    return ValueError(f"{type(self).__name__} needs outputs of width {self.n_out}, got {width}: make the model with n_out={self.n_out}")
 
 # %% ../nbs/00_core.ipynb #021
 @patch
@@ -156,18 +156,15 @@ def _counted(self:ClassificationLoss, y, n_classes):
 # %% ../nbs/00_core.ipynb #023
 @patch
 def _class_weight(self:ClassificationLoss, n_classes, dtype):
-    "The weights of the classes, None if all weigh 1"
-    weight = self.weight
-    if weight is None: return None
-    if len(weight) != n_classes: raise ValueError(f"weight has {len(weight)} entries for {n_classes} classes")
-    return weight.to(dtype)
+    "The weights of the classes, which have to be as many as these"
+    if len(self.weight) != n_classes: raise ValueError(f"weight has {len(self.weight)} entries for {n_classes} classes")
+    return self.weight.to(dtype)
 
 @patch
 def _expected(self:ClassificationLoss, x, t):
     "Expected cost of each row under the class probabilities `t`; the mean divides by their number"
-    weight = self._class_weight(t.shape[-1], t.dtype)
     if self.label_smoothing: t = t*(1-self.label_smoothing) + self.label_smoothing/t.shape[-1]
-    if weight is not None: t = t*weight
+    if self.weight is not None: t = t*self._class_weight(t.shape[-1], t.dtype)
     return (self.penalty(self.evidence(x))*t).sum(-1), None
 
 @patch
@@ -176,8 +173,8 @@ def _at_labels(self:ClassificationLoss, x, y):
     C = self.n_classes or x.shape[-1]
     kept = self._counted(y, C)
     if kept is not None: y = y.where(kept, 0)
-    weight = self._class_weight(C, x.dtype)
-    if weight is not None: weight = weight[y]
+    weight = self.weight
+    if weight is not None: weight = self._class_weight(C, x.dtype)[y]
     if self.label_smoothing: items,_ = self._expected(x, F.one_hot(y, C).to(x.dtype))
     else:
         items = self.penalty_at(x, y)
@@ -191,8 +188,8 @@ def _at_labels(self:ClassificationLoss, x, y):
 @patch
 def _reduce(self:ClassificationLoss, items, total, shape):
     "One loss per item, their sum, or their mean, as `reduction` says"
-    if self.reduction == 'none': return items.reshape(shape)
-    if self.reduction == 'mean':
+    if self._reduction == 'none': return items.reshape(shape)
+    if self._reduction == 'mean':
         if total is None and can_look(items) and math.isfinite((mean := items.mean()).item()): return mean
         return (items/_or_one(total, items)).sum()
     n = max(len(items), 1)

@@ -42,8 +42,9 @@ class OneVsAllLoss(ClassificationLoss):
     def _expected(self, x, t):
         if not self.multi_hot: return super()._expected(x, t)
         if self.label_smoothing: t = t*(1-self.label_smoothing) + self.label_smoothing/2
-        costs,weight = self.rest(x) - t*self.own(x),self._class_weight(x.shape[-1], x.dtype)
-        return (costs if weight is None else costs*weight).sum(-1), None
+        costs = self.rest(x) - t*self.own(x)
+        if self.weight is not None: costs = costs*self._class_weight(x.shape[-1], x.dtype)
+        return costs.sum(-1), None
 
 @delegates()
 class OneVsAllCrossEntropy(OneVsAllLoss):
