@@ -39,7 +39,8 @@ def decoded_error_rate(
     ignored,axis = getattr(loss_func, 'ignore_index', None),getattr(loss_func, 'axis', -1)
     def wrong(outputs, targets):
         decoded = loss_func.decodes(loss_func.activation(outputs))
-        if targets.is_floating_point(): targets = targets.argmax(axis)
+        if decoded.dtype == torch.bool: targets = targets > 0.5  # multi-hot: every answer counts
+        elif targets.is_floating_point(): targets = targets.argmax(axis)
         if decoded.shape != targets.shape: raise ValueError(f"{type(loss_func).__name__} decodes outputs of shape {tuple(outputs.shape)} "
             f"to classes of shape {tuple(decoded.shape)}, but the targets have shape {tuple(targets.shape)}")
         counted = torch.ones_like(targets, dtype=torch.bool) if ignored is None else targets != ignored

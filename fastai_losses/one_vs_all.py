@@ -34,10 +34,14 @@ class OneVsAllLoss(ClassificationLoss):
     def penalty(self, e): return -e
     def activation(self, x):
         "Sigmoid of each output: the probability of that class, whatever the others"
-        return x.sigmoid()
+        return full_precision(x).sigmoid()
     def decodes(self, x):
         "The class with the largest activation; with `multi_hot` the mask of those above 1/2"
         return x > 0.5 if self.multi_hot else super().decodes(x)
+
+    def _at_labels(self, x, y):
+        if self.multi_hot: raise ValueError(f"multi_hot=True needs float targets (N, C), a yes or no for each class, got class indices ({y.dtype})")
+        return super()._at_labels(x, y)
 
     def _expected(self, x, t):
         if not self.multi_hot: return super()._expected(x, t)
@@ -59,7 +63,7 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
 
 @delegates()
 class SigmoidDistanceLoss(OneVsAllLoss):
-    r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs answer with 0 or 1, so the sigmoids rank"
+    r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"
     def __init__(self, multi_hot:bool=False, **kwargs): super().__init__(multi_hot, **kwargs)
     def own(self, x): return (2*x.sigmoid() - 1)/x.shape[-1]
     def rest(self, x): return x.sigmoid()/x.shape[-1]
@@ -67,10 +71,10 @@ class SigmoidDistanceLoss(OneVsAllLoss):
         g = x.sigmoid()
         return (1 - 2*g.gather(-1, y[:, None]).squeeze(-1) + g.sum(-1))/x.shape[-1]
 
-# %% ../nbs/03_one_vs_all.ipynb #016
+# %% ../nbs/03_one_vs_all.ipynb #020
 @delegates()
 class HingeLoss(ClassificationLoss):
-    r"$\frac1C\sum_{k\ne y}\max(0, m - x_y + x_k)$, from 0, or the largest of these terms; it asks for order only, so the softmax of its outputs ranks"
+    r"$\frac1C\sum_{k\ne y}\max(0, m - x_y + x_k)$, from 0, or the largest of these terms; its best outputs are sure to put the likeliest class first only where that is right more than half of the time; the softmax of them is no probability"
     def __init__(self,
         margin:float=1.,         # How far ahead the right class has to be, above 0
         best_other:bool=False,   # Charge for the best other class only, in place of the sum over all of them divided by C
@@ -95,5 +99,5 @@ class HingeLoss(ClassificationLoss):
     def penalty(self, e): return -e
     def penalty_at(self, x, y):
         if self.best_other: return super().penalty_at(x, y)
-        right = x.gather(-1, y[:, None])
-        return ((self.margin - right + x).clamp(min=0).sum(-1) - self.margin)/x.shape[-1]
+        y = y[:, None]
+        return (self.margin - x.gather(-1, y) + x).clamp(min=0).scatter(-1, y, 0).sum(-1)/x.shape[-1]

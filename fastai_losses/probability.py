@@ -56,7 +56,7 @@ class SoftmaxLoss(ClassificationLoss):
     def penalty_at(self, x, y): return self.of_surprise(surprise(x, y))
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of `sharpness` times the outputs"
-        return (self.sharpness*x).softmax(self.axis)
+        return (self.sharpness*full_precision(x)).softmax(self.axis)
 
 # %% ../nbs/01_probability.ipynb #021
 @delegates()
@@ -76,7 +76,7 @@ class DotProductLoss(SoftmaxLoss):
 @delegates()
 class InverseLoss(SoftmaxLoss):
     r"""$s_y^{-a}$ with $a$ = `power`, from 1; the probabilities are the softmax of $(1+a)x$.
-    Held at half the largest number of its type (in fp32 1.7e38: from a surprise of 88/a on), where the gradient stays bounded and keeps its direction"""
+    Held at half the largest number of its type (in fp32 1.7e38: from a surprise of 88/a on), where the gradient stays bounded and keeps its direction: clip it, as Adam cannot square such numbers"""
     def __init__(self,
         power:float=1.,  # Above 0; 0.2 is the tuned inverse
         **kwargs
@@ -90,7 +90,7 @@ class InverseLoss(SoftmaxLoss):
 # %% ../nbs/01_probability.ipynb #037
 @delegates()
 class GeneralizedCrossEntropy(SoftmaxLoss):
-    r"""$(1 - s_y^q)/q$ (arXiv 1805.07836), from 0; the probabilities are the softmax of $(1-q)x$, and for $q=1$ there are none.
+    r"""$(1 - s_y^q)/q$ (arXiv 1805.07836), from 0, below $1/q$ for $q>0$; the probabilities are the softmax of $(1-q)x$, and for $q=1$ there are none.
     For $q<0$ held at half the largest number of its type, where the gradient stays bounded and keeps its direction"""
     def __init__(self,
         q:float=0.7,         # In [-1, 1]: 1 dot product, 0 cross-entropy, -1 inverse; the paper's value is 0.7
@@ -124,7 +124,7 @@ class FocalCrossEntropy(SoftmaxLoss):
     def of_surprise(self, h): return h*self._missing(h)**self.gamma
     def activation(self, x):
         "Class probabilities that the loss was asking for"
-        h = -x.log_softmax(self.axis)
+        h = -full_precision(x).log_softmax(self.axis)
         s,missing = (-h).exp(),self._missing(h)
         p = s/(missing**self.gamma + self.gamma*h*s*missing**(self.gamma - 1)).clamp(min=torch.finfo(h.dtype).tiny)
         return p/p.sum(self.axis, keepdim=True)
@@ -142,6 +142,6 @@ class PolyCrossEntropy(SoftmaxLoss):
     def of_surprise(self, h): return h - self.epsilon*torch.expm1(-h)
     def activation(self, x):
         "Class probabilities that the loss was asking for"
-        s = x.softmax(self.axis)
+        s = full_precision(x).softmax(self.axis)
         p = s/(1 + self.epsilon*s).clamp(min=torch.finfo(s.dtype).tiny)
         return p/p.sum(self.axis, keepdim=True)

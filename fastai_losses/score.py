@@ -50,9 +50,10 @@ class ScoreLoss(ClassificationLoss):
     def evidence(self, x): return self.score(x.softmax(-1) if self.probabilities else x)
     def penalty(self, e): return 1 - e
     def activation(self, x):
-        "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum"
-        if self.probabilities: return x.softmax(self.axis)
-        positive = x.clamp(min=0)
+        "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
+        if self.probabilities: return full_precision(x).softmax(self.axis)
+        x = full_precision(x)
+        positive = x.clamp(min=0)/x.amax(self.axis, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         total = positive.sum(self.axis, keepdim=True)
         return torch.where(total > 0, positive/total, x.softmax(self.axis))
 
@@ -80,7 +81,7 @@ class NormRegularizedLoss(ScoreLoss):
 # %% ../nbs/02_score.ipynb #020
 @delegates()
 class LogitNormLoss(SoftmaxLoss):
-    r"$-\log\,\text{softmax}(x/(t\lVert x\rVert))_y$ (arXiv 2205.09310), in [0, 2/t + log C]; the probabilities are that softmax"
+    r"$-\log\,\text{softmax}(x/(t\lVert x\rVert))_y$ (arXiv 2205.09310), above 0, at most $\sqrt2/t + \log C$; the probabilities are that softmax"
     def __init__(self,
         temperature:float=0.04,  # Above 0; the paper's value for CIFAR-10
         **kwargs
@@ -93,4 +94,4 @@ class LogitNormLoss(SoftmaxLoss):
     def penalty_at(self, x, y): return super().penalty_at(unit(x)/self.temperature, y)
     def activation(self, x):
         "Class probabilities: softmax of the outputs divided by `temperature` times their length"
-        return (unit(x.movedim(self.axis, -1))/self.temperature).softmax(-1).movedim(-1, self.axis)
+        return (unit(full_precision(x).movedim(self.axis, -1))/self.temperature).softmax(-1).movedim(-1, self.axis)

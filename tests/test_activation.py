@@ -26,3 +26,12 @@ def test_activation_along_another_axis(loss):
     along = loss.activation(x)
     loss.axis = -1
     torch.testing.assert_close(along.movedim(1, -1), loss.activation(x.movedim(1, -1)))
+
+def test_activation_in_half_precision(loss):
+    x = torch.full((1, 37), 9000., dtype=torch.float16)
+    x[0, 5] = 1e4
+    probs = loss.activation(x)
+    assert probs.dtype == torch.float32 and probs.isfinite().all()
+    if not isinstance(loss, OneVsAllLoss):
+        torch.testing.assert_close(probs.sum(-1), torch.ones(1))
+        assert loss.decodes(probs) == 5

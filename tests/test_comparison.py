@@ -41,3 +41,11 @@ def test_console_command(tmp_path):
 def test_console_errors(tmp_path):
     done = subprocess.run([compare, '--data', 'pets', '--path', tmp_path], capture_output=True, text=True)
     assert done.returncode != 0 and f'No images in {tmp_path}/images: expected a folder with images/*.jpg' in done.stderr and 'Traceback' not in done.stderr
+
+def test_views_of_runs_that_did_not_finish():
+    run = dict(loss='a', status='diverged', epochs=[], started='1')
+    with pytest.raises(ValueError, match='no run finished an epoch'): ComparisonRecords([run]).plot()
+    row = dict(phase='frozen', epoch=0, train_loss=1., valid_loss=1., error_rate=0.5, time=1.)
+    both = ComparisonRecords([dict(run, epochs=[row]), dict(run, loss='b', status='finished', epochs=[row, dict(row, phase='unfrozen', error_rate=0.6)])])
+    assert list(both.table().loss) == ['b', 'a']
+    assert [t.get_text() for t in both.plot().axes[1].get_yticklabels()] == ['a (diverged)', 'b']
