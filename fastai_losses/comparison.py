@@ -179,12 +179,15 @@ class LossComparison(ComparisonRecords):
         self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) or hasattr(metrics, 'map') else [metrics]
         self.dls,self.arch,self.learner,self.seed,self.path,self.kwargs = dls,arch,learner,seed,path,kwargs
 
+    def width(self, name:str)->int:
+        "Width of the outputs that the loss of that name wants"
+        return getattr(self.losses[name], 'n_out', None) or self.n_classes
+
     def make_learner(self, name:str):
         "A fresh Learner for the loss of that name, seeded, with the width that the loss wants"
         loss = copy.deepcopy(self.losses[name])
-        width = getattr(loss, 'n_out', None) or self.n_classes
         set_seed(self.seed, reproducible=True)
-        try: learn = self.learner(self.dls, self.arch, loss_func=loss, metrics=[decoded_error_rate(loss), *copy.deepcopy(self.metrics)], n_out=width, **self.kwargs)
+        try: learn = self.learner(self.dls, self.arch, loss_func=loss, metrics=[decoded_error_rate(loss), *copy.deepcopy(self.metrics)], n_out=self.width(name), **self.kwargs)
         except OSError as e: raise ConnectionError(f"could not make the learner for {name!r} ({type(e).__name__}: {e}). "
             "If its pretrained weights cannot be downloaded, pass pretrained=False or put the file where torch.hub looks for it") from e
         seed_run(learn.dls, self.seed + 1)
@@ -196,7 +199,7 @@ class LossComparison(ComparisonRecords):
         learn = self.make_learner(name)
         names = [m.name for m in learn.metrics]
         if len(set(names)) < len(names): raise ValueError(f"two metrics with one name in {names}; the comparison brings its own error_rate")
-        watch = RecordRun(getattr(self.losses[name], 'n_out', None) or self.n_classes)
+        watch = RecordRun(self.width(name))
         learn.add_cb(watch)
         with learn.no_bar(), learn.no_logging():
             try: learn.fine_tune(epochs, **kwargs)

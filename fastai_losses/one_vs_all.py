@@ -13,6 +13,7 @@ from fastcore.meta import delegates
 from .core import *
 
 # %% ../nbs/03_one_vs_all.ipynb #009
+@delegates()
 class OneVsAllLoss(ClassificationLoss):
     "Every class is a yes-or-no question; the outputs are the answers before a sigmoid"
     def __init__(self,
@@ -50,10 +51,8 @@ class OneVsAllLoss(ClassificationLoss):
         if self.weight is not None: costs = costs*self._class_weight(x.shape[-1], x.dtype)
         return costs.sum(-1), None
 
-@delegates()
 class OneVsAllCrossEntropy(OneVsAllLoss):
     r"$\sum_k \text{softplus}(x_k) - x_y$, from 0: binary cross-entropy summed over the classes; the probabilities are the sigmoid of the outputs"
-    def __init__(self, multi_hot:bool=False, **kwargs): super().__init__(multi_hot, **kwargs)
     def own(self, x): return x
     def rest(self, x): return F.softplus(x)
     def penalty_at(self, x, y):
@@ -61,10 +60,8 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
         y = y[:, None]
         return F.softplus(x.scatter(-1, y, -x.gather(-1, y))).sum(-1)
 
-@delegates()
 class SigmoidDistanceLoss(OneVsAllLoss):
     r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"
-    def __init__(self, multi_hot:bool=False, **kwargs): super().__init__(multi_hot, **kwargs)
     def own(self, x): return (2*x.sigmoid() - 1)/x.shape[-1]
     def rest(self, x): return x.sigmoid()/x.shape[-1]
     def penalty_at(self, x, y):

@@ -59,17 +59,13 @@ class SoftmaxLoss(ClassificationLoss):
         return (self.sharpness*full_precision(x)).softmax(self.axis)
 
 # %% ../nbs/01_probability.ipynb #021
-@delegates()
 class CrossEntropy(SoftmaxLoss):
     r"$-\log s_y$, from 0; the probabilities are the softmax of the outputs"
-    def __init__(self, **kwargs): super().__init__(**kwargs)
     def of_surprise(self, h): return h
 
 # %% ../nbs/01_probability.ipynb #029
-@delegates()
 class DotProductLoss(SoftmaxLoss):
     r"$1 - s_y$, in [0, 1]; it puts everything on the likeliest class, so the softmax of its outputs ranks and is no probability"
-    def __init__(self, **kwargs): super().__init__(**kwargs)
     def of_surprise(self, h): return -torch.expm1(-h)
 
 # %% ../nbs/01_probability.ipynb #032

@@ -34,6 +34,7 @@ def length(
     return (x/scale).norm(dim=-1, keepdim=True)*scale
 
 # %% ../nbs/02_score.ipynb #011
+@delegates()
 class ScoreLoss(ClassificationLoss):
     "A loss of the outputs as they are, or of their softmax"
     def __init__(self,
@@ -51,30 +52,24 @@ class ScoreLoss(ClassificationLoss):
     def penalty(self, e): return 1 - e
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
-        if self.probabilities: return full_precision(x).softmax(self.axis)
         x = full_precision(x)
+        if self.probabilities: return x.softmax(self.axis)
         positive = x.clamp(min=0)/x.amax(self.axis, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         total = positive.sum(self.axis, keepdim=True)
         return torch.where(total > 0, positive/total, x.softmax(self.axis))
 
-@delegates()
 class SphericalLoss(ScoreLoss):
     r"$1 - x_y/\lVert x\rVert$, in [0, 2]; best outputs are proportional to the true probabilities"
-    def __init__(self, probabilities:bool=False, **kwargs): super().__init__(probabilities, **kwargs)
     def score(self, x): return unit(x)
 
 # %% ../nbs/02_score.ipynb #014
-@delegates()
 class BrierLoss(ScoreLoss):
     r"$\lVert x\rVert^2 - 2x_y + 1$, from 0; best outputs are the true probabilities themselves"
-    def __init__(self, probabilities:bool=False, **kwargs): super().__init__(probabilities, **kwargs)
     def score(self, x): return 2*x - (x*x).sum(-1, keepdim=True)
 
 # %% ../nbs/02_score.ipynb #017
-@delegates()
 class NormRegularizedLoss(ScoreLoss):
     r"$\lVert x\rVert - x_y$, from 0; degenerate: least at $x = 0$ whatever the label, so its outputs rank at best"
-    def __init__(self, probabilities:bool=False, **kwargs): super().__init__(probabilities, **kwargs)
     def score(self, x): return x - length(x)
     def penalty(self, e): return -e
 
