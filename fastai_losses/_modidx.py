@@ -221,8 +221,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'fastai_losses/probability.py'),
                                            'fastai_losses.probability._Surprise.forward': ( 'probability.html#_surprise.forward',
                                                                                             'fastai_losses/probability.py'),
-                                           'fastai_losses.probability._Surprise.setup_context': ( 'probability.html#_surprise.setup_context',
-                                                                                                  'fastai_losses/probability.py'),
                                            'fastai_losses.probability.surprise': ( 'probability.html#surprise',
                                                                                    'fastai_losses/probability.py')},
             'fastai_losses.score': { 'fastai_losses.score.BrierLoss': ('score.html#brierloss', 'fastai_losses/score.py'),

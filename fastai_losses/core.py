@@ -16,8 +16,8 @@ from torch.nn import functional as F
 def can_look(
     x:Tensor,  # Any tensor
 )->bool:       # Whether its values can be read here and now
-    "Reading values costs a GPU its head start and breaks a compiled graph in two; on the CPU it is free"
-    return x.is_cpu and not torch.compiler.is_compiling()
+    "Reading values costs a GPU its head start, breaks a compiled graph in two, and is no thing to ask of `torch.func`'s stand-ins; on the CPU it is free"
+    return x.is_cpu and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 # %% ../nbs/00_core.ipynb #011
 def hold(

@@ -16,34 +16,31 @@ from .core import *
 
 # %% ../nbs/01_probability.ipynb #016
 class _Surprise(torch.autograd.Function):
-    "`-log softmax(x)[y]`, and the softmax, kept for the gradient"
+    "`-log softmax(x)[y]`, with the softmax kept for the gradient"
     @staticmethod
-    def forward(x, y):
+    def forward(ctx, x, y):
         s = x.softmax(-1)
-        return (x.amax(-1, keepdim=True) - x.gather(-1, y) - s.amax(-1, keepdim=True).log()).squeeze(-1), s
+        ctx.save_for_backward(x, y, s)
+        right = s.gather(-1, y)
+        if right.min().item() >= torch.finfo(s.dtype).tiny: return -right.log().squeeze(-1)
+        return (x.amax(-1, keepdim=True) - x.gather(-1, y) - s.amax(-1, keepdim=True).log()).squeeze(-1)  # where s_y has lost digits
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)  # no zeros for the softmax
-        ctx.save_for_backward(*inputs, output[1])
-
-    @staticmethod
-    def backward(ctx, grad, _):
-        if grad is None: return None, None
+    def backward(ctx, grad):
         x,y,s = ctx.saved_tensors
         if torch.is_grad_enabled(): s = x.softmax(-1)  # somebody wants the second derivative
-        return (s*grad[:, None]).scatter_add_(-1, y, -grad[:, None]), None
+        grad = grad[:, None]
+        return (s*grad).scatter_add_(-1, y, -grad), None
 
 def surprise(
     x:Tensor,  # (M, C) outputs
     y:Tensor,  # (M,) labels in [0, C)
 )->Tensor:     # (M,) `-log softmax(x)[y]`
     "How much the outputs are surprised by the labels: torch's cross-entropy of each item, faster on the CPU where it is large"
-    if can_look(x) and x.numel() > 2**16: return _Surprise.apply(x, y[:, None])[0]
+    if can_look(x) and x.numel() > 2**16: return _Surprise.apply(x, y[:, None])
     return F.cross_entropy(x, y, reduction='none', ignore_index=-2**63)  # none is ignored here, not even torch's -100
 
-# %% ../nbs/01_probability.ipynb #019
+# %% ../nbs/01_probability.ipynb #021
 class SoftmaxLoss(ClassificationLoss):
     "A loss of the softmax probability of the label, written as a function of the surprise h = -log s_y"
     sharpness = 1.  # What the outputs are multiplied with before the softmax that gives the probabilities
@@ -58,17 +55,17 @@ class SoftmaxLoss(ClassificationLoss):
         "Class probabilities that the loss was asking for: softmax of `sharpness` times the outputs"
         return (self.sharpness*full_precision(x)).softmax(self.axis)
 
-# %% ../nbs/01_probability.ipynb #021
+# %% ../nbs/01_probability.ipynb #023
 class CrossEntropy(SoftmaxLoss):
     r"$-\log s_y$, from 0; the probabilities are the softmax of the outputs"
     def of_surprise(self, h): return h
 
-# %% ../nbs/01_probability.ipynb #029
+# %% ../nbs/01_probability.ipynb #031
 class DotProductLoss(SoftmaxLoss):
     r"$1 - s_y$, in [0, 1]; it puts everything on the likeliest class, so the softmax of its outputs ranks and is no probability"
     def of_surprise(self, h): return -torch.expm1(-h)
 
-# %% ../nbs/01_probability.ipynb #032
+# %% ../nbs/01_probability.ipynb #034
 @delegates()
 class InverseLoss(SoftmaxLoss):
     r"""$s_y^{-a}$ with $a$ = `power`, from 1; the probabilities are the softmax of $(1+a)x$.
@@ -83,7 +80,7 @@ class InverseLoss(SoftmaxLoss):
         self.sharpness = 1 + power
     def of_surprise(self, h): return hold(self.power*h, math.log(self.largest(h.dtype)/max(1, self.power))).exp()
 
-# %% ../nbs/01_probability.ipynb #037
+# %% ../nbs/01_probability.ipynb #039
 @delegates()
 class GeneralizedCrossEntropy(SoftmaxLoss):
     r"""$(1 - s_y^q)/q$ (arXiv 1805.07836), from 0, below $1/q$ for $q>0$; the probabilities are the softmax of $(1-q)x$, and for $q=1$ there are none.
@@ -101,11 +98,10 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
     def of_surprise(self, h):
         if self.truncate: h = h.clamp(max=-math.log(self.truncate))
         if abs(self.q) < 1e-30: return h
-        if self.q > 0: return -F.celu(-h, 1/self.q)  # celu(x, a) is a(exp(x/a) - 1) below 0, in one step
-        u = hold(h*-self.q, math.log(self.largest(h.dtype)*-self.q))
-        return torch.expm1(u)/-self.q
+        if self.q < 0: h = hold(h, math.log(self.largest(h.dtype)*-self.q)/-self.q)
+        return -F.celu(-h, 1/self.q)  # celu(x, a) is a(exp(x/a) - 1) below 0, in one step
 
-# %% ../nbs/01_probability.ipynb #042
+# %% ../nbs/01_probability.ipynb #044
 @delegates()
 class FocalCrossEntropy(SoftmaxLoss):
     r"$-(1-s_y)^\gamma\log s_y$ (arXiv 1708.02002), from 0; the probabilities are in proportion to $s_c$ divided by the slope of the loss in $-\log s_c$"

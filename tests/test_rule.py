@@ -94,3 +94,10 @@ def test_bad_input(loss):
         (ValueError, 'length 0', lambda: loss(x[:, :0], y)),
     ):
         with pytest.raises(error, match=message): bad()
+
+def test_vmap_and_grad(loss):
+    "The gradient of each item by itself, through torch.func"
+    x,y = torch.randn(6, 5),torch.randint(0, 5, (6,))
+    def cost(x, y): return loss(x[None], y[None])
+    one_by_one = torch.stack([torch.autograd.functional.jacobian(lambda o: cost(o, y[i]), x[i]) for i in range(6)])
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(cost))(x, y), one_by_one)
