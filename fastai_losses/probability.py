@@ -112,7 +112,9 @@ class FocalCrossEntropy(SoftmaxLoss):
         super().__init__(**kwargs)
         if not 0 <= gamma < math.inf: raise ValueError(f"gamma must be a finite number of at least 0, got {gamma}")
         self.gamma = gamma
-    def _missing(self, h): return (-torch.expm1(-h)).clamp(min=torch.finfo(h.dtype).tiny)  # 1 - s_y
+    def _missing(self, h):
+        missing = -torch.expm1(-h)  # 1 - s_y
+        return missing if self.gamma >= 2 else missing.clamp(min=torch.finfo(h.dtype).tiny)  # a power below 2 has no second derivative at 0
     def of_surprise(self, h): return h*self._missing(h)**self.gamma
     def activation(self, x):
         "Class probabilities that the loss was asking for"

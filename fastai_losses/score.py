@@ -24,7 +24,8 @@ def unit(
 )->Tensor:     # (M, C) rows of length 1; a row of zeros stays
     "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself"
     x = x/_scale(x)
-    return x/x.norm(dim=-1, keepdim=True).clamp(min=1)
+    norm = x.norm(dim=-1, keepdim=True)
+    return x/torch.where(norm == 0, 1, norm)  # clamp(min=1) has no gradient at 1, where x lies along an axis
 
 def length(
     x:Tensor,  # (M, C)
@@ -34,6 +35,24 @@ def length(
     return (x/scale).norm(dim=-1, keepdim=True)*scale
 
 # %% ../nbs/02_score.ipynb #011
+def _safe(length):
+    "Can these lengths be squared and divided by as they are?"
+    return len(length) and 1e-12 < length.min().item() and length.max().item() < 1e12
+
+class _OwnAndLength(torch.autograd.Function):
+    "The number of the label and the length of each row, with one pass over the outputs for the gradient of both"
+    @staticmethod
+    def forward(ctx, x, y):
+        length = x.norm(dim=-1)
+        ctx.save_for_backward(x, y, length)
+        return x.gather(-1, y).squeeze(-1), length
+
+    @staticmethod
+    def backward(ctx, own_grad, length_grad):
+        x,y,length = ctx.saved_tensors
+        if torch.is_grad_enabled(): length = x.norm(dim=-1)  # somebody wants the second derivative
+        return (x*(length_grad/length)[:, None]).scatter_add_(-1, y, own_grad[:, None]), None
+
 @delegates()
 class ScoreLoss(ClassificationLoss):
     "A loss of the outputs as they are, or of their softmax"
@@ -48,8 +67,16 @@ class ScoreLoss(ClassificationLoss):
         "Evidence of (M, C) numbers, whether outputs or probabilities"
         raise NotImplementedError(f"{type(self).__name__} has no score(x)")
 
+    def score_at(self, own:Tensor, length:Tensor)->Tensor:
+        "The same for one class of each row, from its number and the length of the row, both (M,)"
+        raise NotImplementedError(f"{type(self).__name__} has no score_at(own, length)")
+
     def evidence(self, x): return self.score(x.softmax(-1) if self.probabilities else x)
     def penalty(self, e): return 1 - e
+    def penalty_at(self, x, y):
+        if not can_look(x): return super().penalty_at(x, y)
+        own,length = _OwnAndLength.apply(x.softmax(-1) if self.probabilities else x, y[:, None])
+        return self.penalty(self.score_at(own, length)) if _safe(length) else super().penalty_at(x, y)
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
         x = full_precision(x)
@@ -61,19 +88,45 @@ class ScoreLoss(ClassificationLoss):
 class SphericalLoss(ScoreLoss):
     r"$1 - x_y/\lVert x\rVert$, in [0, 2]; best outputs are proportional to the true probabilities"
     def score(self, x): return unit(x)
+    def score_at(self, own, length): return own/length
 
 # %% ../nbs/02_score.ipynb #014
 class BrierLoss(ScoreLoss):
     r"$\lVert x\rVert^2 - 2x_y + 1$, from 0; best outputs are the true probabilities themselves"
     def score(self, x): return 2*x - (x*x).sum(-1, keepdim=True)
+    def score_at(self, own, length): return 2*own - length*length
 
 # %% ../nbs/02_score.ipynb #017
 class NormRegularizedLoss(ScoreLoss):
     r"$\lVert x\rVert - x_y$, from 0; degenerate: least at $x = 0$ whatever the label, so its outputs rank at best"
     def score(self, x): return x - length(x)
+    def score_at(self, own, length): return own - length
     def penalty(self, e): return -e
 
 # %% ../nbs/02_score.ipynb #020
+class _UnitSurprise(torch.autograd.Function):
+    "`-log softmax(x/(t|x|))[y]`, where softmax fits the type; its gradient takes two passes"
+    @staticmethod
+    def forward(ctx, x, y, length, temperature):
+        u = x*(1/(length*temperature))
+        s = u.softmax(-1)
+        mean = u.mul_(s).sum(-1, keepdim=True)  # of u, over the softmax
+        ctx.save_for_backward(x, y, length, s, mean)
+        ctx.temperature = temperature
+        return -s.gather(-1, y).log().squeeze(-1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x,y,length,s,mean = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants the second derivative
+            length = x.norm(dim=-1, keepdim=True)
+            u = x/(length*ctx.temperature)
+            s = u.softmax(-1)
+            mean = (u*s).sum(-1, keepdim=True)
+        grad,r = grad[:, None],1/(length*ctx.temperature)
+        direct = (s*(grad*r)).scatter_add_(-1, y, -grad*r)
+        return direct.addcmul_(x, grad*(x.gather(-1, y)*r - mean)/(length*length)), None, None, None
+
 @delegates()
 class LogitNormLoss(SoftmaxLoss):
     r"$-\log\,\text{softmax}(x/(t\lVert x\rVert))_y$ (arXiv 2205.09310), above 0, at most $\sqrt2/t + \log C$; the probabilities are that softmax"
@@ -86,7 +139,11 @@ class LogitNormLoss(SoftmaxLoss):
         self.temperature = temperature
     def of_surprise(self, h): return h
     def evidence(self, x): return super().evidence(unit(x)/self.temperature)
-    def penalty_at(self, x, y): return super().penalty_at(unit(x)/self.temperature, y)
+    def penalty_at(self, x, y):
+        if can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)):
+            h = _UnitSurprise.apply(x, y[:, None], length, self.temperature)
+            if h.max().item() <= -math.log(torch.finfo(x.dtype).tiny): return h
+        return super().penalty_at(unit(x)/self.temperature, y)
     def activation(self, x):
         "Class probabilities: softmax of the outputs divided by `temperature` times their length"
         return (unit(full_precision(x).movedim(self.axis, -1))/self.temperature).softmax(-1).movedim(-1, self.axis)

@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from fastai.losses import CrossEntropyLossFlat
 from torch.nn import functional as F
-from fastai_losses.probability import *
+from fastai_losses.all import *
 
 shapes = {(64, 37): 3000, (256, 1000): 600, (128, 100_000): 15}  # (items, classes): repetitions
 contenders = {'F.cross_entropy': F.cross_entropy, 'fastai CrossEntropyLossFlat': CrossEntropyLossFlat(),
-    **{repr(o): o for o in (CrossEntropy(), DotProductLoss(), InverseLoss(), InverseLoss(0.2), GeneralizedCrossEntropy(0.7), GeneralizedCrossEntropy(-0.5))}}
+    **{repr(o): o for o in (CrossEntropy(), DotProductLoss(), InverseLoss(), InverseLoss(0.2), GeneralizedCrossEntropy(0.7), GeneralizedCrossEntropy(-0.5), FocalCrossEntropy(), PolyCrossEntropy(),
+        SphericalLoss(), SphericalLoss(probabilities=True), BrierLoss(), BrierLoss(probabilities=True), NormRegularizedLoss(), LogitNormLoss(),
+        OneVsAllCrossEntropy(), SigmoidDistanceLoss(), HingeLoss(), HingeLoss(best_other=True))}, 'F.multi_margin_loss': F.multi_margin_loss}
 
 def tensors(n, c):
     generator = torch.Generator().manual_seed(0)
