@@ -44,8 +44,9 @@ class Row:
     def width(self): return getattr(self.loss, 'n_out', None) or C
     def expected(self, x, y, axis=-1, **kwargs):
         "The definition's loss of raw outputs"
-        x,y = x.detach().movedim(axis, -1),y.movedim(axis, -1) if y.is_floating_point() else y
-        items = by_definition(self.penalties(x.reshape(-1, self.width)), y.reshape(-1, C) if y.is_floating_point() else y.reshape(-1), **{'smoothing': self.smoothing, **kwargs})
+        x = x.detach().movedim(axis, -1)
+        y = y.movedim(axis, -1).reshape(-1, C) if y.is_floating_point() else y.reshape(-1)
+        items = by_definition(self.penalties(x.reshape(-1, self.width)), y, **{'smoothing': self.smoothing, **kwargs})
         return items.view(x.shape[:-1]) if items.ndim else items
 
     def learner(self, loss=None, dls=None, model=None, metrics=None, seed=0, **kwargs):
@@ -97,7 +98,9 @@ def smoothing_keyword(label_smoothing=0.1, **kwargs): return LabelSmoothingCross
 def rows():
     def ours(loss): return Row(repr(loss), partial(remake, loss), lambda x: loss.penalty(loss.evidence(x)))
     flat = dict(flatten=False)
-    return [*map(ours, all_losses()), Row('CrossEntropyLossFlat', CrossEntropyLossFlat, surprises, soft=flat), Row('FocalLossFlat', FocalLossFlat, focal, soft=flat),
+    return [*map(ours, all_losses()),
+        Row('CrossEntropyLossFlat', CrossEntropyLossFlat, surprises, soft=flat),
+        Row('FocalLossFlat', FocalLossFlat, focal, soft=flat),
         Row('LabelSmoothingCrossEntropyFlat', smoothing_keyword, surprises, smoothing=0.1, soft=flat)]
 
 def is_ours(row): return isinstance(row.loss, ClassificationLoss)
@@ -265,7 +268,8 @@ def interprets(row):
     close(row.losses[where], top, 'items')
     interp.plot_top_losses(4)
     probs = row.trained.loss_func.activation(row.raw).amax(-1)
-    assert [t for t,_ in titles()] == [f'{row.decoded[i]}/{labels()[i]} / {l:.2f} / {probs[i]:.2f}' for i,l in zip(where.tolist(), top.tolist())], 'wrong titles'
+    expected = [f'{row.decoded[i]}/{labels()[i]} / {l:.2f} / {probs[i]:.2f}' for i,l in zip(where.tolist(), top.tolist())]
+    assert [t for t,_ in titles()] == expected, 'wrong titles'
 
 load = """if True:
     import sys,torch

@@ -6,7 +6,9 @@ from fastai_losses.all import *
 
 torch.set_num_threads(1)
 
-needs = {}  # What a class cannot be made without, by its name or that of its base: a function of the number of classes, such as lambda C: dict(vectors=class_vectors(C, 3))
+# What a class cannot be made without, by its name or that of its base: a function of the number of classes, such as
+# lambda C: dict(vectors=class_vectors(C, 3))
+needs = {}
 
 def example(cls, n_classes=10):
     "A loss of this class; one that wants arguments finds them in `needs`"
