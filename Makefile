@@ -1,13 +1,14 @@
-# make compare   train the same model with every loss and print the table (DATA=digits or pets, ARGS="--epochs 2 ...")
-# make test      run every notebook and every test, and check that notebooks, modules and README are in step
-# make bench     time the losses beside torch's and fastai's
-# make readme    write README.md from nbs/index.ipynb
+# make compare       train the same model with every loss and print the table (DATA=digits or pets, ARGS="--epochs 2 ...")
+# make test          run every notebook and every test, and check that notebooks, modules and README are in step
+# make bench         time the losses beside torch's and fastai's
+# make conformance   try every loss, and fastai's own, in everything that fastai does with one, and show it in README.md
+# make readme        write README.md from nbs/index.ipynb
 PYTHON ?= python3
 DATA ?= digits
 ARGS ?=
 export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script
 
-.PHONY: compare test bench readme
+.PHONY: compare test bench conformance readme
 compare: .venv/installed
 	.venv/bin/compare_losses --data $(DATA) $(ARGS)
 
@@ -18,6 +19,12 @@ test: .venv/installed
 bench: .venv/installed
 	.venv/bin/python tests/benchmarks/losses.py
 	.venv/bin/python tests/benchmarks/imports.py
+
+conformance: .venv/installed
+	.venv/bin/python tests/conformance.py
+	.venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/index.ipynb
+	.venv/bin/nbdev-clean
+	.venv/bin/python nbs/make_readme.py
 
 readme: .venv/installed
 	.venv/bin/python nbs/make_readme.py

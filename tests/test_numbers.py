@@ -46,9 +46,3 @@ def test_derivatives(loss):
     for y in (torch.tensor([0, 2, 1, 1]), torch.rand(4, 3, dtype=torch.float64).softmax(-1)):
         assert torch.autograd.gradcheck(lambda x: loss(x, y), x)
         assert torch.autograd.gradgradcheck(lambda x: loss(x, y), x)
-
-@pytest.mark.slow
-def test_compiles_without_a_graph_break(loss):
-    x,y = torch.randn(8, 5),torch.randint(0, 5, (8,))
-    torch.compiler.reset()
-    torch.testing.assert_close(torch.compile(loss, fullgraph=True)(x, y), loss(x, y))
