@@ -6,6 +6,7 @@
 __all__ = ['OneVsAllLoss', 'OneVsAllCrossEntropy', 'SigmoidDistanceLoss', 'HingeLoss']
 
 # %% ../nbs/03_one_vs_all.ipynb #003
+import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,6 +54,7 @@ class OneVsAllLoss(ClassificationLoss):
 
 class OneVsAllCrossEntropy(OneVsAllLoss):
     r"$\sum_k \text{softplus}(x_k) - x_y$, from 0: binary cross-entropy summed over the classes; the probabilities are the sigmoid of the outputs"
+    range,proper,largest_gradient = (0., math.inf),True,1.
     def own(self, x): return x
     def rest(self, x): return F.softplus(x)
     def penalty_at(self, x, y):
@@ -62,6 +64,7 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
 
 class SigmoidDistanceLoss(OneVsAllLoss):
     r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"
+    range,proper,largest_gradient = (0., 1.),False,1/8  # 1/(4C) at C classes
     def own(self, x): return (2*x.sigmoid() - 1)/x.shape[-1]
     def rest(self, x): return x.sigmoid()/x.shape[-1]
     def penalty_at(self, x, y):
@@ -72,6 +75,7 @@ class SigmoidDistanceLoss(OneVsAllLoss):
 @delegates()
 class HingeLoss(ClassificationLoss):
     r"$\frac1C\sum_{k\ne y}\max(0, m - x_y + x_k)$, from 0, or the largest of these terms; its best outputs are sure to put the likeliest class first only where that is right more than half of the time; the softmax of them is no probability"
+    range,proper,largest_gradient = (0., math.inf),False,1.  # for the sum (C-1)/C at C classes
     def __init__(self,
         margin:float=1.,         # How far ahead the right class has to be, above 0
         best_other:bool=False,   # Charge for the best other class only, in place of the sum over all of them divided by C
