@@ -89,8 +89,8 @@ class HingeLoss(ClassificationLoss):
         "Minus the cost of every class: sorting finds which others are within the margin, without a table of all pairs"
         if self.best_other:
             if x.shape[-1] == 1: return x*0
-            (first,second),best = x.topk(2).values.split(1, -1),x.argmax(-1, keepdim=True)
-            other = first.expand_as(x).scatter(-1, best, second)
+            (first,second),best = (t.split(1, -1) for t in x.topk(2))
+            other = first.expand_as(x).scatter(-1, best[0], second)
             return -(self.margin - x + other).clamp(min=0)
         wide,C = x.double(),x.shape[-1]
         ordered = wide.sort(-1).values

@@ -116,8 +116,9 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
     def of_surprise(self, h):
         if self.truncate: h = h.clamp(max=-math.log(self.truncate))
         if abs(self.q) < 1e-30: return h
-        if self.q > 0: return -F.celu(-h, 1/self.q)  # celu(x, a) is a(exp(x/a) - 1) below 0, in one step
-        u = hold(h*-self.q, math.log(self.largest(h.dtype)*-self.q))
+        if self.q > 0 and h.dtype == torch.float32: return -F.celu(-h, 1/self.q)  # celu(x, a) is a(exp(x/a) - 1) below 0, in one step; its gradient has fp32's precision
+        u = h*-self.q
+        if self.q < 0: u = hold(u, math.log(self.largest(h.dtype)*-self.q))
         return torch.expm1(u)/-self.q
 
 # %% ../nbs/01_probability.ipynb #042

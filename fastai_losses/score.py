@@ -22,9 +22,13 @@ def _scale(x):
 def unit(
     x:Tensor,  # (M, C)
 )->Tensor:     # (M, C) rows of length 1; a row of zeros stays
-    "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself"
-    x = x/_scale(x)
-    return x/x.norm(dim=-1, keepdim=True).clamp(min=1)
+    "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself, near 0 it is held at half the largest number of its type"
+    scale,limits = _scale(x),torch.finfo(x.dtype)
+    x = x/scale
+    if x.requires_grad and not (can_look(scale) and (scale > 1e9*limits.tiny).all()):
+        x.register_hook(lambda grad: grad.clamp(-limits.max/2*scale, limits.max/2*scale))
+    norm = x.norm(dim=-1, keepdim=True)
+    return x/norm.where(norm > 0, 1)
 
 def length(
     x:Tensor,  # (M, C)
