@@ -50,6 +50,9 @@ class ClassificationLoss(nn.Module):
     y_int = True      # fastai's MixUp and CutMix: targets may be class indices, so mix the losses
     n_out = None      # Width of the outputs; None: one for each class
     n_classes = None  # Number of classes; None: the width of the outputs
+    range = 0.,math.inf          # Least and largest loss of an item
+    proper = False               # Is the expected loss least where `activation` gives the true probabilities, and nowhere else?
+    largest_gradient = math.inf  # Largest size of the derivative of an item's loss in one of the outputs
 
     def __init__(self,
         axis:int=-1,               # Axis of the outputs that holds the classes (1 for segmentation)

@@ -68,6 +68,7 @@ class _Answers(torch.autograd.Function):
 
 class OneVsAllCrossEntropy(OneVsAllLoss):
     r"$\sum_k \text{softplus}(x_k) - x_y$, from 0: binary cross-entropy summed over the classes; the probabilities are the sigmoid of the outputs"
+    range,proper,largest_gradient = (0., math.inf),True,1.
     def own(self, x): return x
     def rest(self, x): return F.softplus(x)
     def penalty_at(self, x, y):
@@ -78,6 +79,7 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
 
 class SigmoidDistanceLoss(OneVsAllLoss):
     r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"
+    range,proper,largest_gradient = (0., 1.),False,1/8  # 1/(4C) at C classes
     def own(self, x): return (2*x.sigmoid() - 1)/x.shape[-1]
     def rest(self, x): return x.sigmoid()/x.shape[-1]
     def penalty_at(self, x, y):
@@ -88,6 +90,7 @@ class SigmoidDistanceLoss(OneVsAllLoss):
 @delegates()
 class HingeLoss(ClassificationLoss):
     r"$\frac1C\sum_{k\ne y}\max(0, m - x_y + x_k)$, from 0, or the largest of these terms; its best outputs are sure to put the likeliest class first only where that is right more than half of the time; the softmax of them is no probability"
+    range,proper,largest_gradient = (0., math.inf),False,1.  # for the sum (C-1)/C at C classes
     def __init__(self,
         margin:float=1.,         # How far ahead the right class has to be, above 0
         best_other:bool=False,   # Charge for the best other class only, in place of the sum over all of them divided by C
@@ -101,8 +104,8 @@ class HingeLoss(ClassificationLoss):
         "Minus the cost of every class: sorting finds which others are within the margin, without a table of all pairs"
         if self.best_other:
             if x.shape[-1] == 1: return x*0
-            (first,second),best = x.topk(2).values.split(1, -1),x.argmax(-1, keepdim=True)
-            other = first.expand_as(x).scatter(-1, best, second)
+            (first,second),best = (t.split(1, -1) for t in x.topk(2))
+            other = first.expand_as(x).scatter(-1, best[0], second)
             return -(self.margin - x + other).clamp(min=0)
         wide,C = x.double(),x.shape[-1]
         ordered = wide.sort(-1).values

@@ -58,11 +58,13 @@ class SoftmaxLoss(ClassificationLoss):
 # %% ../nbs/01_probability.ipynb #023
 class CrossEntropy(SoftmaxLoss):
     r"$-\log s_y$, from 0; the probabilities are the softmax of the outputs"
+    range,proper,largest_gradient = (0., math.inf),True,1.
     def of_surprise(self, h): return h
 
 # %% ../nbs/01_probability.ipynb #031
 class DotProductLoss(SoftmaxLoss):
     r"$1 - s_y$, in [0, 1]; it puts everything on the likeliest class, so the softmax of its outputs ranks and is no probability"
+    range,proper,largest_gradient = (0., 1.),False,1/4
     def of_surprise(self, h): return -torch.expm1(-h)
 
 # %% ../nbs/01_probability.ipynb #034
@@ -70,6 +72,7 @@ class DotProductLoss(SoftmaxLoss):
 class InverseLoss(SoftmaxLoss):
     r"""$s_y^{-a}$ with $a$ = `power`, from 1; the probabilities are the softmax of $(1+a)x$.
     Held at half the largest number of its type (in fp32 1.7e38: from a surprise of 88/a on), where the gradient stays bounded and keeps its direction: clip it, as Adam cannot square such numbers"""
+    range,proper,largest_gradient = (1., math.inf),True,math.inf
     def __init__(self,
         power:float=1.,  # Above 0; 0.2 is the tuned inverse
         **kwargs
@@ -95,11 +98,24 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
         if not 0 <= truncate < 1: raise ValueError(f"truncate must be in [0, 1), got {truncate}")
         self.q,self.truncate = q,truncate
         self.sharpness = 1 - q if q < 1 else 1.
+    @property
+    def range(self):
+        if self.truncate: return 0., self.of_surprise(torch.tensor(math.inf, dtype=torch.float64)).item()
+        return 0., 1/self.q if self.q > 0 else math.inf
+    @property
+    def proper(self): return self.q < 1 and not self.truncate
+    @property
+    def largest_gradient(self):
+        "Of $s_y^q(1-s_y)$, which is largest at $s_y=q/(1+q)$, or for $q<0$ at the least $s_y$ that has a gradient"
+        if self.q < 0 and not self.truncate: return math.inf
+        s = max(self.q/(1 + self.q) if self.q > 0 else 0., self.truncate)
+        return s**self.q*(1 - s)
     def of_surprise(self, h):
         if self.truncate: h = h.clamp(max=-math.log(self.truncate))
         if abs(self.q) < 1e-30: return h
         if self.q < 0: h = hold(h, math.log(self.largest(h.dtype)*-self.q)/-self.q)
-        return -F.celu(-h, 1/self.q)  # celu(x, a) is a(exp(x/a) - 1) below 0, in one step
+        if h.dtype == torch.float32: return -F.celu(-h, 1/self.q)  # celu(x, a) is a(exp(x/a) - 1) below 0, in one step; its gradient has fp32's precision
+        return torch.expm1(h*-self.q)/-self.q
 
 # %% ../nbs/01_probability.ipynb #044
 @delegates()
@@ -112,6 +128,13 @@ class FocalCrossEntropy(SoftmaxLoss):
         super().__init__(**kwargs)
         if not 0 <= gamma < math.inf: raise ValueError(f"gamma must be a finite number of at least 0, got {gamma}")
         self.gamma = gamma
+    range,proper = (0., math.inf),True
+    @property
+    def largest_gradient(self):
+        "Largest slope in the surprise h, times $1-s_y$: on a fine grid of h, and 1 at its far end"
+        h = torch.linspace(0, 50, 10_001, dtype=torch.float64)
+        s,missing = (-h).exp(),-torch.expm1(-h)
+        return max(1., (missing**self.gamma*(missing + self.gamma*h*s)).max().item())
     def _missing(self, h):
         missing = -torch.expm1(-h)  # 1 - s_y
         return missing if self.gamma >= 2 else missing.clamp(min=torch.finfo(h.dtype).tiny)  # a power below 2 has no second derivative at 0
@@ -133,6 +156,11 @@ class PolyCrossEntropy(SoftmaxLoss):
         super().__init__(**kwargs)
         if not -1 <= epsilon < math.inf: raise ValueError(f"epsilon must be a finite number of at least -1, got {epsilon}")
         self.epsilon = epsilon
+    range,proper = (0., math.inf),True
+    @property
+    def largest_gradient(self):
+        r"Of $(1+\varepsilon s_y)(1-s_y)$"
+        return 1. if self.epsilon <= 1 else (1 + self.epsilon)**2/4/self.epsilon
     def of_surprise(self, h): return h - self.epsilon*torch.expm1(-h)
     def activation(self, x):
         "Class probabilities that the loss was asking for"

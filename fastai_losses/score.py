@@ -22,10 +22,13 @@ def _scale(x):
 def unit(
     x:Tensor,  # (M, C)
 )->Tensor:     # (M, C) rows of length 1; a row of zeros stays
-    "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself"
-    x = x/_scale(x)
+    "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself, near 0 it is held at half the largest number of its type"
+    scale,limits = _scale(x),torch.finfo(x.dtype)
+    x = x/scale
+    if x.requires_grad and not (can_look(scale) and (scale > 1e9*limits.tiny).all()):
+        x.register_hook(lambda grad: grad.clamp(-limits.max/2*scale, limits.max/2*scale))
     norm = x.norm(dim=-1, keepdim=True)
-    return x/torch.where(norm == 0, 1, norm)  # clamp(min=1) has no gradient at 1, where x lies along an axis
+    return x/norm.where(norm > 0, 1)
 
 def length(
     x:Tensor,  # (M, C)
@@ -87,18 +90,37 @@ class ScoreLoss(ClassificationLoss):
 
 class SphericalLoss(ScoreLoss):
     r"$1 - x_y/\lVert x\rVert$, in [0, 2]; best outputs are proportional to the true probabilities"
+    proper = True
+    @property
+    def range(self): return 0., 1. if self.probabilities else 2.
+    @property
+    def largest_gradient(self): return 2/27**0.5 if self.probabilities else math.inf  # of u(1-u^2), u = s_y/|s|; of 1/|x|
     def score(self, x): return unit(x)
     def score_at(self, own, length): return own/length
 
 # %% ../nbs/02_score.ipynb #014
 class BrierLoss(ScoreLoss):
     r"$\lVert x\rVert^2 - 2x_y + 1$, from 0; best outputs are the true probabilities themselves"
+    proper = True
+    @property
+    def range(self): return 0., 2. if self.probabilities else math.inf
+    @property
+    def largest_gradient(self): return 16/27 if self.probabilities else math.inf  # of 4s(1-s)^2, where two classes share all
     def score(self, x): return 2*x - (x*x).sum(-1, keepdim=True)
     def score_at(self, own, length): return 2*own - length*length
 
 # %% ../nbs/02_score.ipynb #017
 class NormRegularizedLoss(ScoreLoss):
     r"$\lVert x\rVert - x_y$, from 0; degenerate: least at $x = 0$ whatever the label, so its outputs rank at best"
+    proper = False
+    @property
+    def range(self): return 0., 1. if self.probabilities else math.inf
+    @property
+    def largest_gradient(self):
+        "2 on the outputs; on probabilities that of two classes that share all, on a fine grid"
+        if not self.probabilities: return 2.
+        s = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+        return (s*(1 - s)*(1 + (1 - 2*s)/torch.hypot(s, 1 - s))).max().item()
     def score(self, x): return x - length(x)
     def score_at(self, own, length): return own - length
     def penalty(self, e): return -e
@@ -137,6 +159,9 @@ class LogitNormLoss(SoftmaxLoss):
         super().__init__(**kwargs)
         if not 0 < temperature < math.inf: raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
         self.temperature = temperature
+    proper,largest_gradient = True,math.inf
+    @property
+    def range(self): return math.log1p(math.exp(-2**0.5/self.temperature)), math.inf  # at two classes; at C at most sqrt(2)/t + log C
     def of_surprise(self, h): return h
     def evidence(self, x): return super().evidence(unit(x)/self.temperature)
     def penalty_at(self, x, y):

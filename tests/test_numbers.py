@@ -1,40 +1,195 @@
-"Values and gradients are finite and right, for large outputs and in half precision"
-import math
+"Values and gradients are finite and right: every loss against its formula, written down by hand and computed to 60 digits"
+import math,zlib
 import pytest,torch
-from conftest import remake
+from hypothesis import HealthCheck,given,seed,settings,strategies as st
+from mpmath import mp
+from torch.nn import functional as F
+from conftest import all_losses,remake
 from fastai_losses.all import *
 
-def reference(loss, x, y):
-    "The loss of each item in float64"
-    return remake(loss, reduction='none')(x.double(), y)
+mp.dps = 60
+
+def surprise(x, y): return mp.log1p(mp.fsum(mp.exp(x[k] - x[y]) for k in range(len(x)) if k != y))
+def softmax(x):
+    e = [mp.exp(v - max(x)) for v in x]
+    return [v/mp.fsum(e) for v in e]
+def length(x): return mp.sqrt(mp.fsum(v*v for v in x))
+def unit(x): return [v/length(x) for v in x] if any(x) else x
+def softplus(z): return mp.log1p(mp.exp(z))
+def sigmoid(z): return 1/(1 + mp.exp(-z))
+
+def generalized(loss, x, y):
+    h = surprise(x, y)
+    if loss.truncate: h = min(h, -mp.log(loss.truncate))
+    return -mp.expm1(-mp.mpf(loss.q)*h)/mp.mpf(loss.q) if loss.q else h
+
+def hinge(loss, x, y):
+    behind = [max(mp.mpf(0), loss.margin - x[y] + x[k]) for k in range(len(x)) if k != y]
+    return max(behind, default=mp.mpf(0)) if loss.best_other else mp.fsum(behind)/len(x)
+
+def given_outputs(loss, x): return softmax(x) if loss.probabilities else x
+def spherical(loss, x, y): return 1 - unit(given_outputs(loss, x))[y]
+def brier(loss, x, y): return mp.fsum((v - (k == y))**2 for k,v in enumerate(given_outputs(loss, x)))
+def norm_regularized(loss, x, y): return length(given_outputs(loss, x)) - given_outputs(loss, x)[y]
+
+# Cost of a yes and of a no to the question of one class, at C classes
+questions = {OneVsAllCrossEntropy: (lambda z, C: softplus(-z), lambda z, C: softplus(z)),
+             SigmoidDistanceLoss:  (lambda z, C: sigmoid(-z)/C, lambda z, C: sigmoid(z)/C)}
+def asked(loss, x, y):
+    yes,no = questions[type(loss)]
+    return mp.fsum((yes if k == y else no)(v, len(x)) for k,v in enumerate(x))
+
+formulas = {  # cost of label y at the outputs x
+    CrossEntropy:            lambda loss, x, y: surprise(x, y),
+    DotProductLoss:          lambda loss, x, y: -mp.expm1(-surprise(x, y)),
+    InverseLoss:             lambda loss, x, y: mp.exp(mp.mpf(loss.power)*surprise(x, y)),
+    GeneralizedCrossEntropy: generalized,
+    FocalCrossEntropy:       lambda loss, x, y: surprise(x, y)*(-mp.expm1(-surprise(x, y)))**loss.gamma,
+    PolyCrossEntropy:        lambda loss, x, y: surprise(x, y) - loss.epsilon*mp.expm1(-surprise(x, y)),
+    SphericalLoss:           spherical,
+    BrierLoss:               brier,
+    NormRegularizedLoss:     norm_regularized,
+    LogitNormLoss:           lambda loss, x, y: surprise([v/mp.mpf(loss.temperature) for v in unit(x)], y),
+    OneVsAllCrossEntropy:    asked,
+    SigmoidDistanceLoss:     asked,
+    HingeLoss:               hinge,
+}
+
+def test_every_loss_has_a_formula(loss): assert type(loss) in formulas, f"write {type(loss).__name__}'s formula down here"
+
+def of_direction(loss): return isinstance(loss, LogitNormLoss) or isinstance(loss, SphericalLoss) and not loss.probabilities
+def roundings(loss, x, soft):
+    "What one rounding of an intermediate result does to the value and to the gradient, in units of the type's epsilon"
+    size = max(map(abs, x)) or mp.mpf(1)
+    if isinstance(loss, LogitNormLoss): return 1/mp.mpf(loss.temperature), 1/size/loss.temperature
+    if isinstance(loss, HingeLoss): return loss.margin + size, 1
+    if isinstance(loss, OneVsAllCrossEntropy): return 1 + size*soft, 1
+    if isinstance(loss, ScoreLoss) and not loss.probabilities:
+        return {SphericalLoss: (1, 1/size), BrierLoss: (1 + size**2, 1 + size), NormRegularizedLoss: (size, 1)}[type(loss)]
+    return 1, 1
+
+def near_a_bend(loss, x, eps):
+    "Does the rounding of a type decide on which side of a bend these outputs are?"
+    if isinstance(loss, HingeLoss):
+        return any(abs(loss.margin - a + b) <= 8*eps*(loss.margin + abs(a) + abs(b)) for a in x for b in x)
+    if getattr(loss, 'truncate', 0): return any(abs(surprise(x, y) + mp.log(loss.truncate)) < 64*eps for y in range(len(x)))
+    return False
+
+def terms_of(loss, x, target):
+    "The rule: one row's loss as (coefficient, function of the outputs), and the row's share in what the mean divides by; None: ignored"
+    C = loss.n_classes or len(x)
+    w,eps = loss.weight.tolist() if loss.weight is not None else [1.]*C,mp.mpf(loss.label_smoothing)
+    if getattr(loss, 'multi_hot', False):
+        yes,no = questions[type(loss)]
+        t = [(1 - eps)*v + eps/2 for v in target]
+        terms = [(w[k]*a, lambda x, k=k, cost=cost: cost(x[k], C)) for k in range(C) for a,cost in ((t[k], yes), (1 - t[k], no))]
+    else:
+        soft = target if isinstance(target, list) else [float(c == target) for c in range(C)]
+        if target == loss.ignore_index: soft,eps = [0.]*C,0
+        terms = [(w[c]*((1 - eps)*soft[c] + eps/C), lambda x, c=c: formulas[type(loss)](loss, x, c)) for c in range(C)]
+    return [t for t in terms if t[0]], 1. if isinstance(target, list) else 0. if target == loss.ignore_index else w[target]
+
+def slopes(f, x, at, step):
+    "For each output the slopes of `f` below and above, which differ at a bend: smaller, larger"
+    moved = lambda k, by: f([v + by*(i == k) for i,v in enumerate(x)])
+    both = [((at - moved(k, -step))/step, (moved(k, step) - at)/step) for k in range(len(x))]
+    return [min(b) for b in both], [max(b) for b in both]
+
+def check(loss, x, y):
+    "Value and gradient of `loss(x, y)` are those of the formula, or saturate, at every row"
+    x = x.detach().requires_grad_()
+    value = loss(x, y)
+    grad, = torch.autograd.grad(value.sum(), x)
+    wide,half = x.dtype if x.dtype == torch.float64 else torch.float32,torch.finfo(x.dtype)
+    assert value.dtype == wide and grad.dtype == x.dtype and value.isfinite().all() and grad.isfinite().all()
+    limits,top = torch.finfo(wide),loss.largest(wide)
+    rows = lambda t: t.movedim(loss.axis, -1).reshape(-1, t.shape[loss.axis]).double().tolist()
+    soft = y.is_floating_point()
+    targets = rows(y) if soft else y.reshape(-1).tolist()
+    outputs = [[mp.mpf(v) for v in row] for row in rows(x)] if x.numel() else []
+    ruled = [terms_of(loss, *row) for row in zip(outputs, targets, strict=True)]
+    total = sum(share for _,share in ruled) or 1. if loss.reduction == 'mean' else 1.
+    items,errors,saturated = [],[],False
+    for row,(terms,_),target,got in zip(outputs, ruled, targets, rows(grad)):
+        one_value,one_slope = roundings(loss, row, soft or loss.label_smoothing > 0)
+        step = mp.mpf(10)**-25*((max(map(abs, row)) or 1) if of_direction(loss) or isinstance(loss, NormRegularizedLoss) else 1)
+        item = error = slope_error = mp.mpf(0)
+        low,high,held = [mp.mpf(0)]*len(row),[mp.mpf(0)]*len(row),False
+        for coefficient,f in terms:
+            at,coefficient = f(row),coefficient/mp.mpf(total)
+            held |= at > top/8
+            below,above = slopes(f, row, at, step)
+            steep = 1 + mp.log(max(at, 1))  # exp multiplies a rounding of its argument by the argument
+            item += coefficient*min(at, top/8)
+            error += coefficient*(at*steep + one_value)
+            slope_error += coefficient*(max(map(abs, below + above))*steep + one_slope)
+            low,high = [a + coefficient*b for a,b in zip(low, below)],[a + coefficient*b for a,b in zip(high, above)]
+        items.append(item), errors.append(error)
+        saturated |= held
+        if held:  # the value is the largest there is; the gradient still points away from the mistake
+            if not soft and not loss.label_smoothing: assert all((g < 0) if k == target else (g >= 0) for k,g in enumerate(got)), (row, target, got)
+            continue
+        if of_direction(loss) and not any(row) or near_a_bend(loss, row, limits.eps): continue
+        for k,g in enumerate(got):
+            slack = 8*limits.eps*slope_error + half.eps*abs(g) + half.smallest_normal*half.eps + limits.tiny
+            a,b,most = low[k] - slack,high[k] + slack,min(half.max, limits.max/4)
+            a,b = -mp.inf if a < -most else min(a, most),mp.inf if b > most else max(b, -most)  # held where it leaves the type's range
+            assert a <= g <= b, f'derivative {k} of {target} at {[float(v) for v in row]}: {g}, not in [{float(a)}, {float(b)}]'
+    if loss.reduction != 'none': items,errors = [mp.fsum(items)],[mp.fsum(errors)]
+    for got,item,error in zip(value.double().reshape(-1).tolist(), items, errors, strict=True):
+        if saturated: assert got >= 0.9*min(item, top/8)
+        else: assert abs(got - item) <= 8*limits.eps*error + limits.tiny, f'{got}, not {float(item)}, at {x.tolist()}, {y.tolist()}'
 
 @pytest.mark.parametrize('dtype', (torch.float32, torch.float16, torch.bfloat16), ids=str)
-@pytest.mark.parametrize('size', (1e-30, 1., 30., 300., 1e4))
-@pytest.mark.parametrize('n', (7, 12_000))  # small outputs, and large ones that take the faster path on the CPU
-def test_extremes(loss, dtype, size, n):
-    generator = torch.Generator().manual_seed(0)
-    x = (torch.randn(n, 6, generator=generator)*size).clamp(-1e4, 1e4).to(dtype).requires_grad_()
-    y = torch.randint(0, 6, (n,), generator=generator)
-    expected = reference(loss, x.detach(), y)
-    top = loss.largest(torch.float32)
-    for reduction in ('none', 'mean', 'sum'):
-        value = remake(loss, reduction=reduction)(x, y)
-        grad, = torch.autograd.grad(value.sum(), x)
-        assert value.dtype == torch.float32 and grad.dtype == dtype
-        assert value.isfinite().all() and grad.isfinite().all()
-        if reduction == 'none':
-            fits = expected < top/2
-            torch.testing.assert_close(value[fits].double(), expected[fits], rtol=max(2e-6, min(size, 300)*6e-7), atol=1e-6)  # exp(h) multiplies the rounding of h by h
-            assert (value[~fits] > top/4).all()
+@pytest.mark.parametrize('size', (3e-38, 1., 30., 300., 1e4))
+def test_extremes(loss, dtype, size):
+    C = loss.n_classes or 6
+    x = (torch.randn(6, loss.n_out or C, generator=torch.Generator().manual_seed(0))*size).clamp(-1e4, 1e4).to(dtype)
+    y = torch.arange(6) % C
+    for args in (dict(reduction='none', weight=torch.linspace(0, 30, C)), dict(reduction='mean'), dict(reduction='sum')): check(remake(loss, **args), x, y)
+    # a large batch takes a faster path on the CPU
+    many,few = (remake(loss, reduction='none')(t.requires_grad_(), y.repeat(len(t)//6)) for t in (x.repeat(2000, 1), x))
+    torch.testing.assert_close(many, few.repeat(2000), rtol=1e-6 + min(size, 300)*6e-7, atol=1e-6)
 
-@pytest.mark.parametrize('size', (30., 300., 1e4))
-def test_saturated_gradients_keep_their_direction(loss, size):
-    if not hasattr(loss, 'of_surprise') or isinstance(loss, LogitNormLoss): pytest.skip('not a function of the softmax probability')
-    x,y = (torch.randn(200, 6, generator=torch.Generator().manual_seed(0))*size).clamp(-1e4, 1e4).requires_grad_(),torch.arange(200) % 6
-    grad, = torch.autograd.grad(remake(loss, reduction='sum')(x, y), x)
-    right = torch.zeros(200, 6, dtype=torch.bool).scatter(1, y[:, None], True)
-    assert (grad[right] <= 0).all() and (grad[~right] >= 0).all()
-    if isinstance(loss, InverseLoss): assert (grad[right][x.detach().softmax(-1)[right] < 0.5] < 0).all()  # never silent about a mistake
+@st.composite
+def batches(draw, loss):
+    "A loss with arguments of the base class, outputs and targets"
+    dtype = draw(st.sampled_from((torch.float16, torch.bfloat16, torch.float32, torch.float64)))
+    tiny = torch.finfo(dtype).tiny
+    shape,axis = draw(st.sampled_from((((), -1), ((0,), -1), ((1,), -1), ((3,), -1), ((2, 2), -1), ((2, 2), 1))))
+    C = loss.n_classes or draw(st.integers(1, 5))
+    width,n = loss.n_out or C,math.prod(shape)
+    sign = st.sampled_from((-1, 1))
+    number = st.one_of(st.sampled_from((0., 0., tiny, -tiny, 1., 88., -104., 1e4, -1e4)), st.floats(-10, 10),
+                       st.builds(lambda s, e: s*max(10.**e, tiny), sign, st.floats(math.log10(tiny), 4)))
+    row = st.one_of(st.lists(number, min_size=width, max_size=width), number.map(lambda v: [v]*width))
+    x = torch.tensor(draw(st.lists(row, min_size=n, max_size=n)), dtype=torch.float64).to(dtype).reshape(*shape, width)
+    args = dict(axis=axis, reduction=draw(st.sampled_from(('mean', 'sum', 'none'))), label_smoothing=draw(st.sampled_from((0., 0., 0.1, 1.))),
+                weight=draw(st.sampled_from((None, [0.5, 30., 2., 0., 1.][:C]))))
+    kind = draw(st.sampled_from(('labels', 'labels', 'some ignored', 'all ignored', 'probabilities') + ('multi-hot',)*isinstance(loss, OneVsAllLoss)))
+    if kind in ('probabilities', 'multi-hot'):
+        y = torch.tensor(draw(st.lists(st.lists(st.sampled_from((0., 0.25, 0.5, 1.)), min_size=C, max_size=C), min_size=n, max_size=n)), dtype=torch.float64).reshape(*shape, C)
+        if kind == 'probabilities': y = y/y.sum(-1, keepdim=True).clamp(min=0.25)
+    else:
+        args['ignore_index'] = draw(st.sampled_from((-100, 0, 255))) if kind != 'labels' else -100
+        labels = st.integers(0, C-1) if kind == 'labels' else st.just(args['ignore_index'])
+        if kind == 'some ignored': labels = labels | st.integers(0, C-1)
+        y = torch.tensor(draw(st.lists(labels, min_size=n, max_size=n)), dtype=torch.long).reshape(shape)
+    if axis == 1: x,y = x.movedim(-1, 1),y.movedim(-1, 1) if y.ndim == x.ndim else y
+    loss = remake(loss, **args)
+    if kind == 'multi-hot': loss.multi_hot = True
+    return loss, x, y
+
+@pytest.mark.parametrize('total', (500, pytest.param(10_000, marks=pytest.mark.slow)))
+def test_any_batch(loss, total):
+    "Types, shapes, sizes, targets and arguments that nobody thought of together; `total` batches for all losses"
+    run = [0]
+    @seed(zlib.crc32(repr(loss).encode()))
+    @settings(max_examples=-(-total//len(all_losses())), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(batches(loss))
+    def each(batch): run[0] += 1; check(*batch)
+    each()
+    assert run[0] >= total//len(all_losses())
 
 def test_inf_and_nan_stay_visible(loss):
     assert loss(torch.tensor([[math.nan, 0.], [0., 1.]]), torch.tensor([0, 1])).isnan()
@@ -42,7 +197,30 @@ def test_inf_and_nan_stay_visible(loss):
     assert not loss(torch.tensor([[math.inf, 0.], [0., 1.]]), torch.tensor([0, 1])).isfinite()
 
 def test_derivatives(loss):
-    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    for y in (torch.tensor([0, 2, 1, 1]), torch.rand(4, 3, dtype=torch.float64).softmax(-1)):
-        assert torch.autograd.gradcheck(lambda x: loss(x, y), x)
-        assert torch.autograd.gradgradcheck(lambda x: loss(x, y), x)
+    C = loss.n_classes or 3
+    x = torch.randn(4, loss.n_out or C, dtype=torch.float64, requires_grad=True)
+    labels,t = torch.tensor([0, 2, 1, 1]),torch.rand(4, C, dtype=torch.float64).softmax(-1)
+    arguments = dict(),dict(weight=torch.linspace(0.5, 2, C)),dict(label_smoothing=0.1)
+    cases = [(remake(loss, **args), y) for args in arguments for y in (labels, t)] + [(remake(loss, ignore_index=1), labels)]
+    if isinstance(loss, OneVsAllLoss):
+        for args in arguments:
+            cases.append((remake(loss, **args), t.gt(0.3).double()))
+            cases[-1][0].multi_hot = True
+    for other,y in cases:
+        assert torch.autograd.gradcheck(lambda x: other(x, y), x)
+        assert torch.autograd.gradgradcheck(lambda x: other(x, y), x)
+
+@pytest.mark.parametrize('reduction', ('none', 'mean', 'sum'))
+def test_those_that_torch_has(reduction):
+    "Cross-entropy is in test_rule.py"
+    x,y = torch.randn(16, 5, dtype=torch.float64, requires_grad=True),torch.arange(16) % 5
+    hot = F.one_hot(y, 5).double()
+    several,t = (torch.rand_like(hot) > 0.5).double(),torch.rand_like(hot)
+    binary = lambda y: F.binary_cross_entropy_with_logits(x, y, reduction='none').sum(-1)
+    of = lambda items: items if reduction == 'none' else getattr(items, reduction)()
+    ours,many = OneVsAllCrossEntropy(reduction=reduction),OneVsAllCrossEntropy(reduction=reduction, multi_hot=True)
+    pairs = [(ours(x, y), of(binary(hot))), (ours(x, hot), of(binary(hot))), *((many(x, other), of(binary(other))) for other in (several, t)),
+             *((HingeLoss(margin, reduction=reduction)(x, y), F.multi_margin_loss(x, y, margin=margin, reduction=reduction)) for margin in (0.5, 1., 3.))]
+    for a,b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(*(torch.autograd.grad(v.sum(), x, retain_graph=True)[0] for v in (a, b)), rtol=1e-12, atol=1e-12)
