@@ -24,7 +24,8 @@ def unit(
 )->Tensor:     # (M, C) rows of length 1; a row of zeros stays
     "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself"
     x = x/_scale(x)
-    return x/x.norm(dim=-1, keepdim=True).clamp(min=1)
+    norm = x.norm(dim=-1, keepdim=True)
+    return x/torch.where(norm == 0, 1, norm)  # clamp(min=1) has no gradient at 1, where x lies along an axis
 
 def length(
     x:Tensor,  # (M, C)
