@@ -396,5 +396,4 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_losses.warped.WarpedCrossEntropy.rows': ( 'warped.html#warpedcrossentropy.rows',
                                                                                         'fastai_losses/warped.py'),
                                       'fastai_losses.warped._signs': ('warped.html#_signs', 'fastai_losses/warped.py'),
-                                      'fastai_losses.warped._times': ('warped.html#_times', 'fastai_losses/warped.py'),
-                                      'fastai_losses.warped._unit_rows': ('warped.html#_unit_rows', 'fastai_losses/warped.py')}}}
+                                      'fastai_losses.warped._times': ('warped.html#_times', 'fastai_losses/warped.py')}}}

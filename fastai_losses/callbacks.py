@@ -53,7 +53,7 @@ class TrainLossParameters(Callback):
         if self.trained is None: raise ValueError("TrainLossParameters has to be there when the Learner is made: Learner(..., cbs=TrainLossParameters())")
         if self.trained is not self.learn.loss_func: raise ValueError(f"the loss is now {self.learn.loss_func}, but TrainLossParameters trains {self.trained}: make a new Learner")
 
-# %% ../nbs/07_callbacks.ipynb #015
+# %% ../nbs/07_callbacks.ipynb #017
 _palette,_markers = ('#0072B2','#E69F00','#009E73','#D55E00','#CC79A7','#56B4E9','#000000','#F0E442'),'o^sDvP'
 
 class RecordOutputs(Callback):
@@ -93,7 +93,7 @@ def _draw(ax, x, y, vectors):
     globe = x.shape[-1] == 3
     if globe: x = unit(x)
     for c in y.unique().tolist():
-        ax.scatter(*x[y == c].T, s=9, color=_palette[c % 8], marker=_markers[c//8 % 6], lw=0, alpha=0.7)
+        ax.scatter(*x[y == c].T, s=14, color=_palette[c % 8], marker=_markers[c//8 % 6], lw=0, alpha=0.7)
     reach = 1. if globe else x.norm(dim=-1).quantile(0.99).item()
     for c,v in enumerate(() if vectors is None else vectors):
         ax.plot(*(torch.stack([v*0, v])*reach).T, color='0.6', lw=1, zorder=0)

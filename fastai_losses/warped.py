@@ -14,15 +14,7 @@ from fastcore.meta import delegates
 from .core import *
 from .probability import *
 from .score import *
-
-# %% ../nbs/05_warped.ipynb #008
-def _unit_rows(vectors):
-    "(C, n) vectors of length 1; an error for what has no direction"
-    vectors = torch.as_tensor(vectors, dtype=torch.get_default_dtype()).detach().clone()
-    if vectors.ndim != 2 or 0 in vectors.shape: raise ValueError(f"vectors must be a table of C rows with n numbers each, got shape {tuple(vectors.shape)}")
-    bad = ~vectors.isfinite().all(-1) | (vectors == 0).all(-1)
-    if bad.any(): raise ValueError(f"row {bad.nonzero()[0].item()} of vectors has no direction: {vectors[bad][0].tolist()}")
-    return unit(vectors)
+from .class_vectors import *
 
 # %% ../nbs/05_warped.ipynb #010
 def _times(x, rows):
@@ -85,7 +77,7 @@ class ClassVectorLoss(ClassificationLoss):
 class WarpedCrossEntropy(ClassVectorLoss):
     r"""$1 - \cos(x, v_y)$, in [0, 2], or with a `scale` $-\log\,\text{softmax}(s\cos(x, v))_y$, from 0; the probabilities are that softmax,
     and without a scale there are none: the softmax of the cosines only ranks. `n_out` is n, so a model needs `n_out=loss.n_out`.
-    ValueError for rows of zeros, infinite or NaN; an output of zeros has cosine 0 with everything"""
+    ValueError for rows without a direction (zero, infinite, NaN), a warning for two that have the same; an output of zeros has cosine 0 with everything"""
     def __init__(self,
         vectors,                    # (C, n), one row for each class, such as `class_vectors(C, n)`; brought to length 1
         scale:float|None=None,      # Above 0: softmax form, with this factor on the cosines
@@ -94,7 +86,7 @@ class WarpedCrossEntropy(ClassVectorLoss):
         repel:float=0.,             # Times the mean of $e^{v_y \cdot v_c}$ over the other classes, added to the loss; for trained vectors
         **kwargs
     ):
-        super().__init__(_unit_rows(vectors), **kwargs)
+        super().__init__(check_class_vectors(vectors), **kwargs)
         if scale is not None and not 0 < scale < math.inf: raise ValueError(f"scale must be None or a finite number above 0, got {scale}")
         if not 0 <= repel < math.inf: raise ValueError(f"repel must be a finite number of at least 0, got {repel}")
         if repel and not train_vectors: raise ValueError(f"repel={repel} needs train_vectors=True: vectors that are fixed cannot move apart")
@@ -140,6 +132,7 @@ class BinaryCodeLoss(ClassVectorLoss):
         **kwargs
     ):
         super().__init__(_signs(codes), **kwargs)
+        check_class_vectors(self.vectors)  # warns of two classes with one codeword
         self.hard = hard
 
     @property
