@@ -156,7 +156,7 @@ def _counted(self:ClassificationLoss, y, n_classes):
     kept = y != self.ignore_index
     wrong = y[kept & ((y < 0) | (y >= n_classes))]
     if len(wrong): raise ValueError(f"label {wrong[0].item()} is outside [0, {n_classes}): "
-        f"the outputs have C={n_classes} classes (ignore_index is {self.ignore_index})")
+        f"{'the outputs have' if self.n_classes is None else f'{type(self).__name__} was made for'} C={n_classes} classes (ignore_index is {self.ignore_index})")
     return kept
 
 # %% ../nbs/00_core.ipynb #023
@@ -216,7 +216,7 @@ def largest(self:ClassificationLoss,
 @patch
 def extra_repr(self:ClassificationLoss):
     "The arguments that differ from their defaults"
-    def show(o): return o if not isinstance(o, Tensor) else o.tolist() if len(o) <= 5 else f'<{len(o)} values>'
+    def show(o): return o if not isinstance(o, Tensor) else o.tolist() if o.ndim == 1 and len(o) <= 5 else f"<{'x'.join(map(str, o.shape))} values>"
     def differs(name, default): return name == 'weight' and self.weight is not None or name != 'weight' and getattr(self, name) != default
     params = inspect.signature(type(self).__init__).parameters.values()
     return ', '.join(f'{p.name}={show(getattr(self, p.name))!r}' for p in params if hasattr(self, p.name) and differs(p.name, p.default))

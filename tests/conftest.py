@@ -6,14 +6,14 @@ from fastai_losses.all import *
 
 torch.set_num_threads(1)
 
-# What a class cannot be made without, by its name or that of its base: a function of the number of classes, such as
-# lambda C: dict(vectors=class_vectors(C, 3))
-needs = {}
+# What a class cannot be made without, by its name or that of its base: a function of the number of classes
+needs = {'ClassVectorLoss': lambda C: dict(vectors=torch.randn(C, 3, generator=torch.Generator().manual_seed(0))),
+         'BinaryCodeLoss': lambda C: dict(codes=torch.arange(C)[:, None]//2**torch.arange(C.bit_length() + 1) % 2)}
 
-def example(cls, n_classes=10):
+def example(cls, n_classes=10, **kwargs):
     "A loss of this class; one that wants arguments finds them in `needs`"
     arguments = next((needs[c.__name__] for c in cls.__mro__ if c.__name__ in needs), lambda _: {})
-    return cls(**arguments(n_classes))
+    return cls(**arguments(n_classes), **kwargs)
 
 def concrete(cls):
     "Is it a loss with formulas, not a base class?"
@@ -23,11 +23,12 @@ def concrete(cls):
     except NotImplementedError: return False
     return True
 
-def all_losses():
-    "One of each loss class of the package, found by looking, and a few with arguments that matter; 10 classes where a loss wants to know"
+def all_losses(n_classes=10):
+    "One of each loss class of the package, found by looking, and a few with arguments that matter; `n_classes` classes where a loss wants to know"
     classes = {c for c in vars(fastai_losses.all).values() if concrete(c)}
-    return sorted([*map(example, classes), InverseLoss(0.2), *(GeneralizedCrossEntropy(q) for q in (-1, -0.2, 0, 1)),
-        SphericalLoss(probabilities=True), BrierLoss(probabilities=True), LogitNormLoss(1.), HingeLoss(best_other=True)], key=repr)
+    return sorted([*(example(c, n_classes) for c in classes), InverseLoss(0.2), *(GeneralizedCrossEntropy(q) for q in (-1, -0.2, 0, 1)),
+        SphericalLoss(probabilities=True), BrierLoss(probabilities=True), LogitNormLoss(1.), HingeLoss(best_other=True),
+        example(WarpedCrossEntropy, n_classes, scale=10.)], key=repr)
 
 def remake(loss, **kwargs):
     "The same loss with other arguments of the base class"
@@ -35,5 +36,6 @@ def remake(loss, **kwargs):
     return type(loss)(**{n: getattr(loss, n) for n in own}, **kwargs)
 
 def pytest_generate_tests(metafunc):
-    "Tests that take a `loss` run with each that is made for any number of classes"
-    if 'loss' in metafunc.fixturenames: metafunc.parametrize('loss', [o for o in all_losses() if o.n_classes is None], ids=repr)
+    "Tests that take a `loss` run with each that is made for any number of classes, and with the others where their module says how many it has: `C`"
+    C = getattr(metafunc.module, 'C', None)
+    if 'loss' in metafunc.fixturenames: metafunc.parametrize('loss', [o for o in all_losses(C or 10) if C or o.n_classes is None], ids=repr)

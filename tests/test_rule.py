@@ -9,8 +9,10 @@ C = 5
 weights = None,[0.5, 1., 2., 0., 3.]
 shapes = ((16,), -1),((4, 6), -1),((4, 3, 2), 1),((), -1)  # of the items, and the axis of the classes among them
 
-def outputs_of(shape, axis, generator, dtype=torch.float64):
-    x = torch.randn(*shape, C, generator=generator, dtype=dtype)
+def width(loss): return loss.n_out or C
+
+def outputs_of(shape, axis, generator, dtype=torch.float64, width=C):
+    x = torch.randn(*shape, width, generator=generator, dtype=dtype)
     return x if axis == -1 else x.movedim(-1, axis).contiguous()
 
 def by_hand(loss, x, y, axis, weight, ignore_index, smoothing, reduction):
@@ -19,7 +21,7 @@ def by_hand(loss, x, y, axis, weight, ignore_index, smoothing, reduction):
     soft = y.is_floating_point()
     shape,w = x.shape[:-1],torch.tensor(weight or [1.]*C, dtype=x.dtype)
     if soft: y = y.movedim(axis, -1).reshape(-1, C)
-    penalties = loss.penalty(loss.evidence(x.reshape(-1, C)))
+    penalties = loss.penalty(loss.evidence(x.reshape(-1, x.shape[-1])))
     items,total = [],0.
     for i in range(len(penalties)):
         label = None if soft else y.reshape(-1)[i].item()
@@ -46,7 +48,7 @@ def test_rule(loss, shape, axis, soft):
     generator = torch.Generator().manual_seed(len(shape))
     for args in grid:
         if soft and args['ignore_index'] >= 0: continue
-        x,y = outputs_of(shape, axis, generator).requires_grad_(),targets_of(shape, axis, soft, args['ignore_index'], generator)
+        x,y = outputs_of(shape, axis, generator, width=width(loss)).requires_grad_(),targets_of(shape, axis, soft, args['ignore_index'], generator)
         ours,expected = remake(loss, axis=axis, **args)(x, y),by_hand(loss, x, y, axis, smoothing=args['label_smoothing'], **{k: v for k,v in args.items() if k != 'label_smoothing'})
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12, msg=lambda m: f'{args}\n{m}')
         (a,),(b,) = (torch.autograd.grad(o.sum(), x) for o in (ours, expected))
@@ -67,18 +69,18 @@ def test_cross_entropy_is_torchs(soft):
 @pytest.mark.parametrize('args', [dict(), dict(weight=[1., 0., 0., 0., 0.])], ids=str)
 @pytest.mark.parametrize('reduction', ('mean', 'sum', 'none'))
 def test_nothing_left_to_average(loss, args, reduction):
-    x = torch.randn(3, C, requires_grad=True)
+    x = torch.randn(3, width(loss), requires_grad=True)
     for outputs,targets in ((x, torch.full((3,), -100)), (x[:0], torch.zeros(0, dtype=torch.long)), (x[:0], torch.zeros(0, C)),
                             *([(x, torch.tensor([1, 2, 4]))] if args else [])):
         value = remake(loss, reduction=reduction, **args)(outputs, targets)
         assert not value.any() and not torch.autograd.grad(value.sum(), x)[0].any()
 
 def test_integer_types(loss):
-    x,y = torch.randn(4, C),torch.tensor([0, 4, 2, 1])
+    x,y = torch.randn(4, width(loss)),torch.tensor([0, 4, 2, 1])
     for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32): assert loss(x, y.to(dtype)) == loss(x, y)
 
 def test_bad_input(loss):
-    x,y = torch.randn(4, C),torch.tensor([0, 4, 2, 1])
+    x,y = torch.randn(4, width(loss)),torch.tensor([0, 4, 2, 1])
     for error,message,bad in (
         (ValueError, r'label 5 is outside \[0, 5\)', lambda: loss(x, torch.tensor([0, 5, 2, 1]))),
         (ValueError, r'label -3 is outside \[0, 5\)', lambda: remake(loss, ignore_index=0)(x, torch.tensor([0, -3, 2, 1]))),
@@ -97,7 +99,7 @@ def test_bad_input(loss):
 
 def test_vmap_and_grad(loss):
     "The gradient of each item by itself, through torch.func"
-    x,y = torch.randn(6, 5),torch.randint(0, 5, (6,))
+    x,y = torch.randn(6, loss.n_out or C),torch.randint(0, C, (6,))
     def cost(x, y): return loss(x[None], y[None])
     one_by_one = torch.stack([torch.autograd.functional.jacobian(lambda o: cost(o, y[i]), x[i]) for i in range(6)])
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(cost))(x, y), one_by_one)
