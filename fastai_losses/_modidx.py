@@ -9,7 +9,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks.RecordOutputs.after_pred': ( 'callbacks.html#recordoutputs.after_pred',
                                                                                                'fastai_losses/callbacks.py'),
-                                         'fastai_losses.callbacks.RecordOutputs.before_epoch': ( 'callbacks.html#recordoutputs.before_epoch',
+                                         'fastai_losses.callbacks.RecordOutputs.before_train': ( 'callbacks.html#recordoutputs.before_train',
                                                                                                  'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks.RecordOutputs.plot': ( 'callbacks.html#recordoutputs.plot',
                                                                                          'fastai_losses/callbacks.py'),
@@ -432,6 +432,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.evidence': ( 'warped.html#warpedcrossentropy.evidence',
                                                                                             'fastai_losses/warped.py'),
+                                      'fastai_losses.warped.WarpedCrossEntropy.from_dls': ( 'warped.html#warpedcrossentropy.from_dls',
+                                                                                            'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.penalty': ( 'warped.html#warpedcrossentropy.penalty',
                                                                                            'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.penalty_at': ( 'warped.html#warpedcrossentropy.penalty_at',
@@ -441,4 +443,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_losses.warped.WarpedCrossEntropy.rows': ( 'warped.html#warpedcrossentropy.rows',
                                                                                         'fastai_losses/warped.py'),
                                       'fastai_losses.warped._signs': ('warped.html#_signs', 'fastai_losses/warped.py'),
-                                      'fastai_losses.warped._times': ('warped.html#_times', 'fastai_losses/warped.py')}}}
+                                      'fastai_losses.warped._times': ('warped.html#_times', 'fastai_losses/warped.py'),
+                                      'fastai_losses.warped.class_means': ('warped.html#class_means', 'fastai_losses/warped.py'),
+                                      'fastai_losses.warped.penultimate': ('warped.html#penultimate', 'fastai_losses/warped.py')}}}
