@@ -9,7 +9,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks.RecordOutputs.after_pred': ( 'callbacks.html#recordoutputs.after_pred',
                                                                                                'fastai_losses/callbacks.py'),
-                                         'fastai_losses.callbacks.RecordOutputs.before_epoch': ( 'callbacks.html#recordoutputs.before_epoch',
+                                         'fastai_losses.callbacks.RecordOutputs.before_train': ( 'callbacks.html#recordoutputs.before_train',
                                                                                                  'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks.RecordOutputs.plot': ( 'callbacks.html#recordoutputs.plot',
                                                                                          'fastai_losses/callbacks.py'),

@@ -60,7 +60,7 @@ class RecordOutputs(Callback):
     "Keep the outputs of the validation set after every epoch, over all fits: lists `outputs` of (N, n), `targets` of (N,) and `vectors` of (C, n), None for a loss without; all on the CPU"
     remove_on_fetch = True  # fastai takes it away while it fetches predictions within an epoch
     def __init__(self): self.outputs,self.targets,self.vectors,self._now = [],[],[],None
-    def before_epoch(self): self._now = []
+    def before_train(self): self._now = []  # a validation without training (get_preds, validate) is no epoch
     def after_pred(self):
         if self.training or self._now is None: return
         x = self.learn.pred.detach().as_subclass(torch.Tensor).movedim(getattr(self.learn.loss_func, 'axis', -1), -1)
