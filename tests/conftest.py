@@ -56,5 +56,5 @@ def learner(digits):
     "A function that makes a Learner with a loss: a linear model of the digits"
     def make(loss, **kwargs):
         set_seed(0, True)
-        return Learner(digits, nn.Linear(64, 10), loss_func=loss, **kwargs)
+        return Learner(digits, nn.Linear(64, loss.n_out or 10), loss_func=loss, **kwargs)
     return make
