@@ -54,7 +54,8 @@ class ClassVectorLoss(ClassificationLoss):
 
     def activation(self, x:Tensor)->Tensor:
         "One number for each class, C of them where the outputs have n: softmax of the products with the rows"
-        return self.products(self._read_last(x)).softmax(-1).movedim(-1, self.axis)
+        x = self._read_last(x)
+        return _times(x, self.rows().detach().to(x)).softmax(-1).movedim(-1, self.axis)
 
     @torch.no_grad()
     def nearest(self,
@@ -102,7 +103,7 @@ class WarpedCrossEntropy(ClassVectorLoss):
     def evidence(self, x):
         e = self.products(self.read(x))
         if self.scale: e = e.log_softmax(-1)
-        return e - self.repel*self._crowding(torch.arange(self.n_classes, device=x.device)).to(e) if self.repel else e
+        return e - self.repel*self._crowding(torch.arange(self.n_classes, device=self.vectors.device)).to(e) if self.repel else e
 
     def penalty(self, e): return -e if self.scale else 1 - e
 

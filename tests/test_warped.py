@@ -58,6 +58,7 @@ def test_every_axis(kind):
     assert loss.activation(x).shape == (2, C, 3, 4) and loss.decodes(loss.activation(x)).shape == loss.nearest(x).shape == (2, 3, 4)
     torch.testing.assert_close(loss.activation(x).movedim(1, -1).reshape(-1, C), flat.activation(rows))
     torch.testing.assert_close(loss.activation(x).sum(1), torch.ones(2, 3, 4))
+    assert not loss.activation(x).requires_grad  # fastai turns what it predicts into numpy
 
 @every_kind
 @pytest.mark.parametrize('block', (1, 3, 10, 4096))
@@ -94,6 +95,14 @@ def test_extremes(kind, size):
     value = loss(x, torch.arange(20) % C)
     grad, = torch.autograd.grad(value.sum(), x)
     assert value.isfinite().all() and grad.isfinite().all()
+
+@every_kind
+@pytest.mark.slow
+def test_compiles_without_a_graph_break(kind):
+    loss = kind()
+    x,y = torch.randn(8, loss.n_out),torch.arange(8)
+    torch.compiler.reset()
+    for targets in (y, F.one_hot(y, C).float()): torch.testing.assert_close(torch.compile(loss, fullgraph=True)(x, targets), loss(x, targets))
 
 def test_many_classes_cost_no_more_than_few():
     "The graph of the loss of labels holds nothing that is as long as the table"
