@@ -6,12 +6,13 @@
 __all__ = ['seed_losses', 'LossComparison', 'small_learner', 'spawn_pool', 'package_losses', 'loss_named', 'compare_losses']
 
 # %% ../nbs/09_comparison.ipynb #003
-import ast,copy,gc,inspect,multiprocessing,os,platform,re,sys,tempfile,traceback
+import ast,copy,gc,inspect,math,multiprocessing,os,platform,re,sys,tempfile,traceback
 from concurrent.futures import ProcessPoolExecutor,as_completed
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property,lru_cache,partial
 from pathlib import Path
+import numpy as np
 import cloudpickle,torch,torchvision,fastai
 from fastcore.basics import patch
 from fastcore.script import call_parse,store_true
@@ -20,6 +21,7 @@ from torch import nn
 from fastai.callback.core import Callback
 from fastai.callback.progress import *
 from fastai.callback.schedule import *
+from fastai.data.core import DataLoaders
 from fastai.data.transforms import get_c
 from fastai.learner import Learner,Metric
 from fastai.torch_core import params
@@ -29,6 +31,7 @@ from .probability import *
 from .metrics import *
 from .callbacks import *
 from .data import *
+from .views import *
 from .records import *
 from .runs import *
 
@@ -68,6 +71,9 @@ class LossComparison(ComparisonRecords):
         learner=vision_learner,   # Called as `learner(dls, arch, loss_func=, metrics=, n_out=, **kwargs)`, returns a Learner
         seeds=1,                  # Number of runs of each loss, or a list of seeds: of heads, batches, augmentations and dropout
         path:Path|str|None=None,  # Folder of the records; runs that it holds are not made again. None: a new one under `comparisons/`, named by the time
+        noise=None,               # Label noise on the training set: a rate, or a transition matrix, as `corrupt` takes it; each seed spoils other labels
+        balance_gradients:bool=False,  # Multiply each loss so that its first gradient has the norm of cross-entropy's
+        memory:float=1.,          # Gigabytes that decoded images may take, if all of them fit (in each process)
         cbs=None,                 # Function of (name of loss, seed) that makes the callbacks of a run, such as loggers
         **kwargs,                 # To the learner function, such as `pretrained=False`
     ):
@@ -82,7 +88,9 @@ class LossComparison(ComparisonRecords):
         twice = {m.name if isinstance(m, Metric) else getattr(m, '__name__', '') for m in self.metrics} & set(ReportScores.names)
         if twice: raise ValueError(f"two metrics named {', '.join(sorted(twice))}: a comparison brings its own, take the other out of `metrics`")
         if isinstance(cbs, (Callback, list, tuple)): raise TypeError("cbs must be a function of (name, seed) that makes the callbacks of one run, since each run needs its own")
+        if noise is not None: transition_matrix(noise, self.n_classes)
         self.dls,self.arch,self.learner,self.path,self.cbs,self.kwargs = dls,arch,learner,path,cbs,kwargs
+        self.noise,self.balance_gradients,self.memory,self.screening = noise,balance_gradients,memory,None
 
     def width(self, name:str)->int:
         "Width of the outputs that the loss of that name wants"
@@ -93,18 +101,28 @@ class LossComparison(ComparisonRecords):
 
     def settings(self, **training)->dict:
         "All that has to be the same for two runs to be compared"
-        return {**training, 'arch': self.arch, 'learner': {'function': self.learner, **self.kwargs}, 'data': self.data}
+        special = {} if self.noise is None else {'noise': self.noise if np.ndim(self.noise) == 0 else np.asarray(self.noise).tolist()}
+        if self.balance_gradients: special['balance_gradients'] = True
+        if self.screening: special['screening'] = self.screening
+        return {**training, **special, 'arch': self.arch, 'learner': {'function': self.learner, **self.kwargs}, 'data': self.data}
 
     def make_learner(self, name:str, seed:int|None=None):
         "A fresh Learner for the loss of that name, with the width that the loss wants; layers and random states are those of the seed (None: the first)"
         loss,seed = copy.deepcopy(self.losses[name]),self.seeds_to_run[0] if seed is None else seed
+        dls = self.dls if self.noise is None else with_noise(self.dls, self.noise, seed)
         with SeedLayers(seed):
-            try: learn = self.learner(self.dls, self.arch, loss_func=loss, metrics=copy.deepcopy(self.metrics), n_out=self.width(name), **self.kwargs)
+            try: learn = self.learner(dls, self.arch, loss_func=loss, metrics=copy.deepcopy(self.metrics), n_out=self.width(name), **self.kwargs)
             except OSError as e: raise ConnectionError(f"could not make the learner for {name!r} ({type(e).__name__}: {e}). "
                 "If its pretrained weights cannot be downloaded, pass pretrained=False or put the file where torch.hub looks for it") from e
-        learn.add_cbs([ReportScores(), *(self.cbs(name, seed) if self.cbs else [])])
+        learn.add_cb(ReportScores())
         seed_run(learn.dls, seed)
         return learn
+
+    def gradient_scale(self, name:str, seed:int)->float:
+        "What a loss has to be multiplied with so that its first gradient has the norm of cross-entropy's"
+        plain = copy.copy(self)
+        plain.losses = {'cross-entropy': CrossEntropy()}
+        return gradient_norm(plain.make_learner('cross-entropy', seed))/gradient_norm(self.make_learner(name, seed))
 
 # %% ../nbs/09_comparison.ipynb #011
 def _reason(e):
@@ -122,22 +140,72 @@ def begun(self:LossComparison, name:str, seed:int, **training)->dict:
 def run(self:LossComparison,
     name:str,             # Of the loss
     seed:int|None=None,   # None: the first
+    lr=None,              # Learning rate, or the record of a choice as `choose_lr` gives it; None: fastai's default
     method:str='fine_tune',  # Of Learner
     tick=None,            # Called after each epoch
     **kwargs,             # To that method
 )->dict:                  # The record, as `write_record` takes it
     "Train a loss once; nothing is written to disk, and an exception becomes a record too"
-    seed = self.seeds_to_run[0] if seed is None else seed
-    record,watch = self.begun(name, seed, method=method, **kwargs),RecordRun(self.width(name), method == 'fine_tune', tick)
+    seed,chosen = self.seeds_to_run[0] if seed is None else seed,lr if isinstance(lr, dict) else {'policy': lr, 'lr': lr}
+    record,watch = self.begun(name, seed, lr=chosen['policy'], method=method, **kwargs),RecordRun(self.width(name), ('frozen', 'unfrozen') if method == 'fine_tune' else ('head',), tick)
+    record['lr'] = {k: chosen[k] for k in ('policy', 'lr')}
+    rate = {} if chosen['lr'] is None else {'base_lr' if method == 'fine_tune' else 'lr_max': chosen['lr']}
     try:
+        if self.balance_gradients: record['scale'] = scale = self.gradient_scale(name, seed)
         learn = self.make_learner(name, seed)
-        with learn.no_bar(), learn.no_logging(), learn.added_cbs(watch): getattr(learn, method)(**kwargs)
+        if self.balance_gradients: learn.loss_func.register_forward_hook(lambda loss, args, out: out*scale)
+        if self.cbs: learn.add_cbs(self.cbs(name, seed))
+        with learn.no_bar(), learn.no_logging(), learn.added_cbs(watch): getattr(learn, method)(**rate, **kwargs)
         record['status'] = 'finished'
     except Diverged: record.update(status='diverged', reason=watch.reason)
     except Exception as e: record.update(reason=_reason(e))
     return {**record, 'epochs': watch.rows}
 
 # %% ../nbs/09_comparison.ipynb #013
+def _lr_policy(lr):
+    "None, 'find', a number or a list of numbers, checked"
+    if lr is None or lr == 'find': return lr
+    many = list(lr) if isinstance(lr, (list, tuple)) else [lr]
+    if not many or not all(isinstance(o, (int, float)) and o > 0 for o in many): raise ValueError(f"lr must be 'find', a number above 0, or a list of such numbers, got {lr!r}")
+    return [float(o) for o in many] if isinstance(lr, (list, tuple)) else float(lr)
+
+@patch
+def _find(self:LossComparison, name, seed):
+    "The suggestion of `lr_find`, and its curve"
+    learn = self.make_learner(name, seed)
+    with tempfile.TemporaryDirectory() as d, learn.no_bar(), learn.no_logging():
+        learn.path,learn.model_dir = Path(d),'.'
+        suggestion = learn.lr_find(show_plot=False)
+    return {'lr': float(suggestion.valley), 'curve': {'lr': list(map(float, learn.recorder.lrs)), 'loss': list(map(float, learn.recorder.losses))}}
+
+@patch
+def _try(self:LossComparison, name, seed, rates, training):
+    "The rate of the lowest error rate on a part of the training set, and how all did"
+    inner,tried = copy.copy(self),[]
+    inner.dls,inner.cbs,inner.noise = hold_out(self.dls if self.noise is None else with_noise(self.dls, self.noise, seed), seed=seed),None,None
+    for rate in rates:
+        record = inner.run(name, seed, **{**training, 'lr': rate})
+        last = record['epochs'][-1] if record['status'] == 'finished' else {}
+        tried.append({'lr': rate, 'status': record['status'], 'reason': record['reason'], 'error_rate': last.get('error_rate'), 'nll': last.get('nll')})
+    good = [t for t in tried if t['status'] == 'finished']
+    if not good: raise RuntimeError(f"no learning rate of {rates} works: {tried[0]['reason']}")
+    return {'lr': min(good, key=lambda t: (t['error_rate'], math.inf if t['nll'] is None else t['nll']))['lr'], 'tried': tried}
+
+@patch
+def choose_lr(self:LossComparison,
+    name:str,          # Of the loss
+    seed:int|None=None,# None: the first
+    lr='find',         # 'find', or a list of rates to try
+    **training,        # As for `run`
+)->dict:               # A record with 'lr', and 'curve' or 'tried'
+    "Choose a learning rate for a loss without a look at the validation set"
+    seed = self.seeds_to_run[0] if seed is None else seed
+    record = {**self.begun(name, seed, lr=lr, **training), 'policy': lr}
+    try: record.update(self._find(name, seed) if lr == 'find' else self._try(name, seed, lr, {'lr': lr, **training}), status='finished')
+    except Exception as e: record.update(reason=_reason(e))
+    return record
+
+# %% ../nbs/09_comparison.ipynb #015
 def _writable(folder):
     "The folder, made if need be; an OSError now, not after the first run"
     try:
@@ -152,56 +220,80 @@ def file_of(self:LossComparison, name:str, seed:int)->Path:
     return self.folder/f'{_slug(name)}.seed{seed}.json'
 
 @patch
-def _begin(self:LossComparison, training):
-    "Take up the records that are there, if they fit; the runs that remain to be made"
-    self.folder = _writable(Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S')))
-    sweep_partial(self.folder)
-    known = [r for r in read_records(self.folder) if r['status'] != 'failed']
+def _known(self:LossComparison, folder, training):
+    "The records in a folder, if they fit"
+    known = [r for r in read_records(folder) if r['status'] != 'failed']
     check_alike(known, self.settings(**training), {name: repr(loss) for name,loss in self.losses.items()})
-    self.records,made = known,{(r['loss'], r['settings']['seed']) for r in known}
-    return [(name, seed) for seed in self.seeds_to_run for name in self.losses if (name, seed) not in made]
+    return known
 
 @patch
-def _in_turn(self:LossComparison, jobs, training, tick):
-    "Records of the runs, one after the other; another process may have been faster with one of them"
-    for name,seed in jobs:
-        try: record = read_record(self.file_of(name, seed))
+def _in_turn(self:LossComparison, task, jobs, file_of, tick):
+    "Records of the jobs, one after the other; another process may have been faster with one of them"
+    for name,seed,training in jobs:
+        try: record = read_record(file_of(name, seed))
         except (OSError, ValueError): record = None
-        if record is None or record['status'] == 'failed': record = self.run(name, seed, tick=tick, **training)
+        if record is None or record['status'] == 'failed': record = getattr(self, task)(name, seed, **training, **tick)
         gc.collect()
         yield record
 
 @patch
+def _recorded(self:LossComparison, task, jobs, file_of, executor, **tick):
+    "The same, in a pool if there is one, and each on disk before it is yielded"
+    for record in self._in_pool(task, jobs, executor) if executor else self._in_turn(task, jobs, file_of, tick):
+        write_record(file_of(record['loss'], record['settings']['seed']), record)
+        yield as_json(record)
+
+@patch
+def _rates(self:LossComparison, names, training, executor):
+    "The learning rate of each loss that has runs to make, chosen now or on an earlier occasion"
+    folder,seed = self.folder/'rates',self.seeds_to_run[0]
+    if not names or not (training['lr'] == 'find' or isinstance(training['lr'], list)): return {}
+    rates = {r['loss']: r for r in self._known(folder, training)}
+    jobs = [(name, seed, training) for name in names if name not in rates]
+    for r in self._recorded('choose_lr', jobs, lambda name, seed: folder/f'{_slug(name)}.json', executor): rates[r['loss']] = r
+    return rates
+
+@patch
 def _train(self:LossComparison, training, epochs, executor, progress):
     "Make the runs that are missing and write their records"
-    jobs = self._begin(training)
-    bar,done = progress_bar(range(len(jobs)*epochs)) if progress and jobs else None,0
+    self.folder = _writable(Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S')))
+    training['lr'] = _lr_policy(training.get('lr'))
+    sweep_partial(self.folder)
+    self.records = self._known(self.folder, training)
+    made = {(r['loss'], r['settings']['seed']) for r in self.records}
+    todo = [(name, seed) for seed in self.seeds_to_run for name in self.losses if (name, seed) not in made]
+    bar,done = progress_bar(range(len(todo)*epochs)) if progress and todo else None,0
     def tick(by=1):
         nonlocal done
         done += by
         if bar: bar.update(done)
     tick(0)
-    for i,record in enumerate(self._in_pool(jobs, training, executor) if executor else self._in_turn(jobs, training, tick)):
-        write_record(self.file_of(record['loss'], record['settings']['seed']), record)
-        self.records.append(as_json(record))
-        if bar: bar.comment = f"{i+1} of {len(jobs)} runs, last {record['loss']}" + (f" ({record['status']})" if record['status'] != 'finished' else '')
-        tick((i+1)*epochs - done)
-    self.records.sort(key=lambda r: r['started'])
-    failed = [r for r in self.records if r['status'] == 'failed']
-    if failed and len(failed) == len(jobs): raise RuntimeError(f"not one of {len(jobs)} runs could be finished. The first, {failed[0]['loss']!r} with seed {failed[0]['settings']['seed']}: {failed[0]['reason']}")
+    with images_in_memory(self.dls, self.memory if todo and not executor else 0):
+        rates = self._rates(list(dict.fromkeys(name for name,_ in todo)), training, executor)
+        lost = {name for name,r in rates.items() if r['status'] != 'finished'}
+        jobs = [(name, seed, {**training, 'lr': rates.get(name, training['lr'])}) for name,seed in todo if name not in lost]
+        new = [{**self.begun(name, seed, **training), 'reason': f"no learning rate: {rates[name]['reason']}"} for name,seed in todo if name in lost]
+        for i,record in enumerate(self._recorded('run', jobs, self.file_of, executor, tick=tick)):
+            new.append(record)
+            if bar: bar.comment = f"{i+1} of {len(jobs)} runs, last {record['loss']}" + (f" ({record['status']})" if record['status'] != 'finished' else '')
+            tick((i+1)*epochs - done)
+    self.records = sorted([*self.records, *map(as_json, new)], key=lambda r: r['started'])
+    failed = [r for r in new if r['status'] == 'failed']
+    if failed and len(failed) == len(new): raise RuntimeError(f"not one of {len(new)} runs could be finished. The first, {failed[0]['loss']!r} with seed {failed[0]['settings']['seed']}: {failed[0]['reason']}")
     return self
 
 @patch
 def fine_tune(self:LossComparison,
     epochs:int=1,        # Epochs with the whole model, after those with the body frozen
+    lr=None,             # Learning rate: a number, 'find', or a list to choose from for each loss; None: fastai's default
     progress:bool=True,  # Show a bar, with the time that is left
     executor=None,       # Function that makes a `concurrent.futures.Executor` to run in, such as `spawn_pool(2)`; None: here, one after the other
-    **kwargs,            # To fastai's `Learner.fine_tune`: `base_lr`, `freeze_epochs`, ...
+    **kwargs,            # To fastai's `Learner.fine_tune`: `freeze_epochs`, `lr_mult`, ...
 )->LossComparison:       # The comparison itself, which shows its table
     "`Learner.fine_tune` with each loss and seed that the folder has no record of yet; every finished run is on disk at once"
-    return self._train({'method': 'fine_tune', 'epochs': epochs, **kwargs}, epochs + kwargs.get('freeze_epochs', 1), executor, progress)
+    return self._train({'lr': lr, 'method': 'fine_tune', 'epochs': epochs, **kwargs}, epochs + kwargs.get('freeze_epochs', 1), executor, progress)
 
-# %% ../nbs/09_comparison.ipynb #015
+# %% ../nbs/09_comparison.ipynb #017
 def small_learner(
     dls,         # DataLoaders of small RGB images, some 8 to 64 pixels
     arch=None,   # Not used: there is one architecture
@@ -213,7 +305,52 @@ def small_learner(
     body = nn.Sequential(conv(3, 16), conv(16, 32), conv(32, 64), nn.AdaptiveAvgPool2d(2), nn.Flatten())
     return Learner(dls, nn.Sequential(body, nn.Linear(256, n_out or get_c(dls))), splitter=lambda m: [params(m[0]), params(m[1])], **kwargs)
 
-# %% ../nbs/09_comparison.ipynb #038
+# %% ../nbs/09_comparison.ipynb #048
+class _Features:
+    "A dataset of features, of which there may be several for each item"
+    def __init__(self, x, y, n_classes, vocab): self.x,self.y,self.c,self.vocab = x,y,n_classes,vocab
+    def __len__(self): return len(self.y)
+    def __getitem__(self, i): return self.x[torch.randint(len(self.x), ()) if len(self.x) > 1 else 0, i],self.y[i]
+
+@patch
+def features(self:LossComparison,
+    passes:int=1,  # How often the training images go through the body, each time augmented anew
+)->DataLoaders:
+    "DataLoaders of what the body and the pooling make of the images"
+    learn = self.make_learner(next(iter(self.losses)))
+    body_and_pool = nn.Sequential(learn.model[0], learn.model[1][:2]) if isinstance(learn.model, nn.Sequential) and len(learn.model) == 2 and isinstance(learn.model[1], nn.Sequential) else None
+    def one_pass(dl):
+        with torch.no_grad(): x,y = zip(*((body_and_pool(x).cpu(), y.cpu()) for x,y in dl))
+        return torch.cat([o.as_subclass(torch.Tensor) for o in x]),torch.cat([o.as_subclass(torch.Tensor) for o in y])
+    if body_and_pool is not None: body_and_pool.to(self.dls.device).eval()
+    if body_and_pool is None or body_and_pool(self.dls.one_batch()[0]).ndim != 2: raise ValueError("screening needs a model that is a body and a head that begins with pooling and flattening, as vision_learner makes them")
+    seed_run(self.dls, self.seeds_to_run[0])
+    in_order = self.dls.train.new(shuffle=False, drop_last=False)
+    several,valid = [one_pass(in_order) for _ in range(passes)],one_pass(self.dls.valid)
+    made = lambda x, y: _Features(x, y, self.n_classes, getattr(self.dls, 'vocab', None))
+    return DataLoaders.from_dsets(made(torch.stack([x for x,_ in several]), several[0][1]), made(valid[0][None], valid[1]),
+        bs=self.dls.train.bs, num_workers=0, device=self.dls.device, path=self.dls.path)
+
+@patch
+def screen(self:LossComparison,
+    epochs:int=5,        # Epochs of each head
+    lr=None,             # As for `fine_tune`
+    passes:int=1,        # How often the training images go through the body, each time augmented anew
+    progress:bool=True,  # Show a bar, with the time that is left
+    executor=None,       # As for `fine_tune`
+)->LossComparison:       # A comparison of its own, with records in the folder `screening` of this one's
+    "Train a head with each loss and seed on features that are computed once"
+    whole,heads = copy.copy(self),copy.copy(self)
+    with images_in_memory(self.dls, self.memory if passes > 1 else 0): heads.dls,heads.data = self.features(passes),self.data
+    def head_learner(dls, *args, **kwargs):
+        learn = whole.learner(whole.dls, *args, **kwargs)
+        return Learner(dls, learn.model[1][2:], loss_func=learn.loss_func, metrics=learn.metrics, opt_func=learn.opt_func, lr=learn.lr, wd=learn.wd, moms=learn.moms, path=learn.path)
+    head_learner.__name__ = getattr(self.learner, '__name__', str(self.learner))
+    heads.learner,heads.screening = head_learner,{'passes': passes}
+    heads.path = Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S'))/'screening'
+    return heads._train({'lr': lr, 'method': 'fit_one_cycle', 'n_epoch': epochs}, epochs, executor, progress)
+
+# %% ../nbs/09_comparison.ipynb #053
 def spawn_pool(
     workers:int,  # Number of processes
 ):                # Function that makes the pool
@@ -224,17 +361,20 @@ def spawn_pool(
 
 @lru_cache(1)
 def _unpacked(packed):
-    "The comparison, once for each worker"
-    return cloudpickle.loads(packed)
+    "The comparison, once for each worker, with a memory for its images for as long as the worker lives"
+    comparison = cloudpickle.loads(packed)
+    comparison.images = images_in_memory(comparison.dls, comparison.memory)
+    comparison.images.__enter__()
+    return comparison
 
-def _work(packed, number, name, seed, training):
-    "In a worker: the record of a run, or the reason why there is none"
+def _work(packed, number, task, name, seed, training):
+    "In a worker: the record of a job, or the reason why there is none"
     try: comparison = _unpacked(packed)
     except Exception as e: return f"the worker could not load the comparison: {_reason(e)}"
     if torch.cuda.is_available() and comparison.dls.device.type == 'cuda':
         device = torch.device('cuda', number%torch.cuda.device_count())
         torch.cuda.set_device(device); comparison.dls.to(device)
-    record = comparison.run(name, seed, **training)
+    record = getattr(comparison, task)(name, seed, **training)
     gc.collect()
     return record
 
@@ -254,13 +394,17 @@ def _at_once(executor, submit, jobs):
             for f in futures: f.cancel()
 
 @patch
-def _in_pool(self:LossComparison, jobs, training, executor):
-    "Records of the runs, in the order in which they are finished"
+def _in_pool(self:LossComparison, task, jobs, executor):
+    "Records of the jobs, in the order in which they are finished"
     self.data  # worked out here, once
     for dl in self.dls.loaders: vars(dl).pop('it', None)  # what an epoch that was broken off leaves behind cannot be pickled
     packed,todo = cloudpickle.dumps(self),list(range(len(jobs)))
-    def submit(pool, i): return pool.submit(_work, packed, i, *jobs[i], training)
-    def recorded(i, o): return o if isinstance(o, dict) else {**self.begun(*jobs[i], **training), 'reason': o}
+    def submit(pool, i): return pool.submit(_work, packed, i, task, *jobs[i])
+    def recorded(i, o):
+        if isinstance(o, dict): return o
+        name,seed,training = jobs[i]
+        lr = training.get('lr')
+        return {**self.begun(name, seed, **{**training, 'lr': lr['policy'] if isinstance(lr, dict) else lr}), 'reason': o}
     while todo:
         lost = []
         for i,result in _at_once(executor, submit, todo):
@@ -272,7 +416,7 @@ def _in_pool(self:LossComparison, jobs, training, executor):
             dead = isinstance(result, Exception)
             yield recorded(i, f"its worker died: {type(result).__name__}: {result}" if dead else result)
 
-# %% ../nbs/09_comparison.ipynb #040
+# %% ../nbs/09_comparison.ipynb #055
 def package_losses(
     n_classes:int=10,  # For losses that have to know
 )->dict:
@@ -305,7 +449,7 @@ def loss_named(
     near = [by_plain[n] for n in get_close_matches(plain(text.split('(')[0]), by_plain, 3, 0.5)] or list(known)
     raise ValueError(f"no loss {text!r}; the nearest are {', '.join(near)}")
 
-# %% ../nbs/09_comparison.ipynb #042
+# %% ../nbs/09_comparison.ipynb #057
 def _arch(name):
     "The torchvision model function of that name"
     models = torchvision.models.list_models(module=torchvision.models)
@@ -318,6 +462,12 @@ def _listed(text, n_classes):
     if text in ('all', 'seeds'): return package_losses(n_classes) if text == 'all' else seed_losses()
     return [loss_named(t, n_classes) for t in re.split(r',(?![^(]*\))', text)]
 
+def _lr_from(text):
+    "The learning rate, as `fine_tune` takes it"
+    if text in (None, 'find'): return text
+    rates = [float(t) for t in text.split(',')]
+    return rates if len(rates) > 1 else rates[0]
+
 @call_parse
 def compare_losses(
     data:str='digits',     # 'digits', which come with scikit-learn, or 'pets', which are downloaded or in --path
@@ -326,7 +476,7 @@ def compare_losses(
     losses:str=None,       # Comma-separated: names, or as in Python such as "InverseLoss(0.5)"; 'all' (default for digits), or 'seeds' for the four of the first experiment (default for pets)
     epochs:int=None,       # Epochs with the whole model, after one with the body frozen; 1 for pets, 3 for digits
     seeds:str=None,        # Number of runs of each loss, or their seeds as in 1,2,3; 1 for pets, 3 for digits
-    lr:str=None,           # Learning rate; fastai's default if not given
+    lr:str=None,           # Learning rate, 'find', or several to choose from for each loss as in 1e-3,1e-2; fastai's default if not given
     workers:int=1,         # Processes to run in
     out:str=None,          # Folder for records, table and plot; a new one under comparisons/ if not given
     resume:store_true=False,  # Go on with the records in --out
@@ -347,7 +497,7 @@ def compare_losses(
         dls = pets_dataloaders(path, size=size or 224, bs=bs, official=official) if pets else digits_dataloaders(size=size or 16, bs=bs)
         comparison = LossComparison(dls, losses=chosen, seeds=n_seeds, path=out, **model)
         print(f"{len(comparison.losses)} losses, {len(comparison.seeds_to_run)} runs each, {arch}, {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images of {dls.c} classes")
-        comparison.fine_tune((1 if pets else 3) if epochs is None else epochs, executor=spawn_pool(workers) if workers != 1 else None, **({} if lr is None else {'base_lr': float(lr)}))
+        comparison.fine_tune((1 if pets else 3) if epochs is None else epochs, executor=spawn_pool(workers) if workers != 1 else None, lr=_lr_from(lr))
         print(f"\n{comparison}\n")
         plot,report = comparison.folder/'plot.png',comparison.report(comparison.folder/'report.html')
         comparison.plot().savefig(plot, dpi=120)

@@ -138,7 +138,6 @@ def _look(names):
 
 class ComparisonRecords:
     "The records of a comparison: a tidy table, a ranking, pictures, a report"
-    title = None  # What the pictures and the report say above all
     def __init__(self, records:list):  # One dict for each run, as `write_record` writes them
         self.records = records
 
@@ -151,6 +150,11 @@ class ComparisonRecords:
         if not records: raise FileNotFoundError(f"No records in {path}: expected one .json file for each run of a comparison")
         check_alike(records)
         return cls(records)
+
+    @property
+    def title(self)->str|None:
+        "What tables, pictures and the report say above all: only for what is not plain fine-tuning"
+        return 'Screening: heads trained on the features of a body at rest' if self.records and self.records[0].get('settings', {}).get('screening') else None
 
     @property
     def names(self)->list:
@@ -182,8 +186,8 @@ class ComparisonRecords:
         "The loss that others are compared with: `name`, or cross-entropy where it is there, or else the first"
         if name is not None and name not in self.names: raise ValueError(f"no loss {name!r} among {', '.join(map(repr, self.names))}")
         return name or ('cross-entropy' if 'cross-entropy' in self.names else self.names[0])
-    def __repr__(self): return self.table().to_string(float_format='%.3f') if self.records else f'{type(self).__name__}: no runs yet'
-    def _repr_html_(self): return self.table().to_html(float_format='%.3f') if self.records else None
+    def __repr__(self): return '\n'.join([*filter(None, [self.title]), self.table().to_string(float_format='%.3f')]) if self.records else f'{type(self).__name__}: no runs yet'
+    def _repr_html_(self): return f"<p>{self.title or ''}</p>{self.table().to_html(float_format='%.3f')}" if self.records else None
 
 # %% ../nbs/08b_records.ipynb #027
 def _status(runs):
