@@ -18,6 +18,7 @@ test: .venv/installed
 bench: .venv/installed
 	.venv/bin/python tests/benchmarks/losses.py
 	.venv/bin/python tests/benchmarks/imports.py
+	.venv/bin/python tests/benchmarks/comparison.py
 
 readme: .venv/installed
 	.venv/bin/python nbs/make_readme.py

@@ -1,7 +1,8 @@
 "LossComparison with the real vision_learner, cut off and in pools, and the console command in a process of its own"
-import json,os,signal,subprocess,sys,time,warnings
+import functools,json,os,signal,subprocess,sys,time,warnings
 from pathlib import Path
-import fastai.vision.learner
+import cloudpickle
+import fastai.callback.core,fastai.vision.learner
 import pandas as pd
 import pytest
 import torch,torchvision
@@ -143,3 +144,47 @@ def test_console_errors(tmp_path):
     assert done.returncode != 0 and f'No images in {tmp_path}/images: expected a folder with images/*.jpg' in done.stderr and 'Traceback' not in done.stderr
     done = console('--losses', 'invrse')
     assert done.returncode != 0 and "no loss 'invrse'; the nearest are inverse" in done.stderr
+
+# Pools
+
+class Deadly(CrossEntropy):
+    "Kills the process that computes it, as running out of memory would"
+    def forward(self, outputs, targets): os.kill(os.getpid(), signal.SIGKILL)
+
+def one_thread(test):
+    "Threads change the last digits, and workers have one each"
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        threads = torch.get_num_threads(); torch.set_num_threads(1)
+        try: return test(*args, **kwargs)
+        finally: torch.set_num_threads(threads)
+    return run
+
+@one_thread
+def test_a_pool_gives_what_one_process_gives_and_survives_a_death(dls, tmp_path):
+    "A loss defined here, which no worker can import, one that kills its worker, and losses of the package; by-value pickling takes them all along"
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        losses = {'deadly': Deadly(), 'pair': Pair(), **two}
+        pooled = LossComparison(dls, losses=losses, learner=small_learner, seeds=[1, 2], path=tmp_path/'pool').fine_tune(1, lr=1e-2, progress=False, executor=spawn_pool(2))
+    finally: cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    dead = [r for r in pooled.records if r['status'] == 'failed']
+    assert [r['loss'] for r in dead] == ['deadly', 'deadly'] and all('its worker died: BrokenProcessPool' in r['reason'] for r in dead)
+    del losses['deadly']
+    here = LossComparison(dls, losses=losses, learner=small_learner, seeds=[1, 2], path=tmp_path/'here').fine_tune(1, lr=1e-2, progress=False)
+    pd.testing.assert_frame_equal(without_times(pooled), without_times(here))
+
+@one_thread
+def test_a_real_dask_cluster(dls, tmp_path):
+    distributed = pytest.importorskip('distributed')
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, distributed.Client(cluster) as client:
+        on_dask = LossComparison(dls, losses=two, learner=small_learner, seeds=2, path=tmp_path/'dask').fine_tune(1, progress=False, executor=client.get_executor)
+    here = LossComparison(dls, losses=two, learner=small_learner, seeds=2, path=tmp_path/'here').fine_tune(1, progress=False)
+    pd.testing.assert_frame_equal(without_times(on_dask), without_times(here))
+
+def test_a_worker_that_cannot_load_the_comparison_fails_its_runs(dls, tmp_path):
+    "What the worker raises is in the records of the runs, and the error names it"
+    class Here(CrossEntropy):
+        def __setstate__(self, state): raise ImportError('no such module on this machine')
+    with pytest.raises(RuntimeError, match='not one of 1 runs .* could not load the comparison: ImportError: no such module'):
+        LossComparison(dls, losses={'here': Here()}, learner=small_learner, path=tmp_path).fine_tune(1, progress=False, executor=spawn_pool(1))
