@@ -272,12 +272,13 @@ def _train(self:LossComparison, training, epochs, executor, progress):
         rates = self._rates(list(dict.fromkeys(name for name,_ in todo)), training, executor)
         lost = {name for name,r in rates.items() if r['status'] != 'finished'}
         jobs = [(name, seed, {**training, 'lr': rates.get(name, training['lr'])}) for name,seed in todo if name not in lost]
-        new = [{**self.begun(name, seed, **training), 'reason': f"no learning rate: {rates[name]['reason']}"} for name,seed in todo if name in lost]
+        new = [as_json({**self.begun(name, seed, **training), 'reason': f"no learning rate: {rates[name]['reason']}"}) for name,seed in todo if name in lost]
+        for record in new: write_record(self.file_of(record['loss'], record['settings']['seed']), record)
         for i,record in enumerate(self._recorded('run', jobs, self.file_of, executor, tick=tick)):
             new.append(record)
             if bar: bar.comment = f"{i+1} of {len(jobs)} runs, last {record['loss']}" + (f" ({record['status']})" if record['status'] != 'finished' else '')
             tick((i+1)*epochs - done)
-    self.records = sorted([*self.records, *map(as_json, new)], key=lambda r: r['started'])
+    self.records = sorted([*self.records, *new], key=lambda r: r['started'])
     failed = [r for r in new if r['status'] == 'failed']
     if failed and len(failed) == len(new): raise RuntimeError(f"not one of {len(new)} runs could be finished. The first, {failed[0]['loss']!r} with seed {failed[0]['settings']['seed']}: {failed[0]['reason']}")
     return self
@@ -337,7 +338,6 @@ def screen(self:LossComparison,
     lr=None,             # As for `fine_tune`
     passes:int=1,        # How often the training images go through the body, each time augmented anew
     progress:bool=True,  # Show a bar, with the time that is left
-    executor=None,       # As for `fine_tune`
 )->LossComparison:       # A comparison of its own, with records in the folder `screening` of this one's
     "Train a head with each loss and seed on features that are computed once"
     whole,heads = copy.copy(self),copy.copy(self)
@@ -348,16 +348,20 @@ def screen(self:LossComparison,
     head_learner.__name__ = getattr(self.learner, '__name__', str(self.learner))
     heads.learner,heads.screening = head_learner,{'passes': passes}
     heads.path = Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S'))/'screening'
-    return heads._train({'lr': lr, 'method': 'fit_one_cycle', 'n_epoch': epochs}, epochs, executor, progress)
+    return heads._train({'lr': lr, 'method': 'fit_one_cycle', 'n_epoch': epochs}, epochs, None, progress)
 
 # %% ../nbs/09_comparison.ipynb #053
+def _cores():
+    "Processor cores that this process may use"
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
 def spawn_pool(
     workers:int,  # Number of processes
 ):                # Function that makes the pool
     "For `executor`: so many processes on this machine, which share its cores"
     if workers < 1: raise ValueError(f"workers must be at least 1, got {workers}")
     return partial(ProcessPoolExecutor, workers, mp_context=multiprocessing.get_context('spawn'),
-        initializer=torch.set_num_threads, initargs=(max(1, len(os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else range(os.cpu_count()))//workers),))
+        initializer=torch.set_num_threads, initargs=(max(1, _cores()//workers),))
 
 @lru_cache(1)
 def _unpacked(packed):
@@ -464,7 +468,7 @@ def _listed(text, n_classes):
 
 def _lr_from(text):
     "The learning rate, as `fine_tune` takes it"
-    if text in (None, 'find'): return text
+    if text == 'find': return text
     rates = [float(t) for t in text.split(',')]
     return rates if len(rates) > 1 else rates[0]
 
@@ -476,8 +480,8 @@ def compare_losses(
     losses:str=None,       # Comma-separated: names, or as in Python such as "InverseLoss(0.5)"; 'all' (default for digits), or 'seeds' for the four of the first experiment (default for pets)
     epochs:int=None,       # Epochs with the whole model, after one with the body frozen; 1 for pets, 3 for digits
     seeds:str=None,        # Number of runs of each loss, or their seeds as in 1,2,3; 1 for pets, 3 for digits
-    lr:str=None,           # Learning rate, 'find', or several to choose from for each loss as in 1e-3,1e-2; fastai's default if not given
-    workers:int=1,         # Processes to run in
+    lr:str=None,           # Learning rate, 'find', or several to choose from for each loss as in 1e-3,1e-2; by default fastai's 2e-3, and 1e-2 for the small model
+    workers:int=None,      # Processes to run in; by default 1 for pets, and for digits one for each core, up to 4
     out:str=None,          # Folder for records, table and plot; a new one under comparisons/ if not given
     resume:store_true=False,  # Go on with the records in --out
     size:int=None,         # Side of the images in pixels; 224 for pets, 16 for digits
@@ -495,9 +499,10 @@ def compare_losses(
         n_seeds = (1 if pets else 3) if seeds is None else [int(s) for s in seeds.split(',')] if ',' in seeds else int(seeds)
         chosen = _listed(losses or ('seeds' if pets else 'all'), 37 if pets else 10)
         dls = pets_dataloaders(path, size=size or 224, bs=bs, official=official) if pets else digits_dataloaders(size=size or 16, bs=bs)
+        workers = (1 if pets else min(4, _cores())) if workers is None else workers
         comparison = LossComparison(dls, losses=chosen, seeds=n_seeds, path=out, **model)
         print(f"{len(comparison.losses)} losses, {len(comparison.seeds_to_run)} runs each, {arch}, {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images of {dls.c} classes")
-        comparison.fine_tune((1 if pets else 3) if epochs is None else epochs, executor=spawn_pool(workers) if workers != 1 else None, lr=_lr_from(lr))
+        comparison.fine_tune((1 if pets else 3) if epochs is None else epochs, executor=None if workers == 1 else spawn_pool(workers), lr=_lr_from(lr) if lr else 1e-2 if arch == 'small' else None)
         print(f"\n{comparison}\n")
         plot,report = comparison.folder/'plot.png',comparison.report(comparison.folder/'report.html')
         comparison.plot().savefig(plot, dpi=120)

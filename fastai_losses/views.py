@@ -118,7 +118,7 @@ class _Kept(Transform):
     def __reduce__(self): return _Kept, (self.make,)  # another process fills its own
 
 def _sources(dls):
-    "(pipeline, place of its image-making step, (what leads up to that step, items)) of each dataset that makes images"
+    "(pipeline, place of its image-making step, function that gives what that step gets for item i, number of items) of each dataset that makes images"
     for dl in dls.loaders:
         ds = dl.dataset
         while isinstance(ds, DatasetView): ds = ds.whole
@@ -126,10 +126,11 @@ def _sources(dls):
         fs = ds.tls[0].tfms.fs
         at = next((i for i,f in enumerate(fs) if str(getattr(f, 'name', '')).endswith('.create')), None)
         if at is None: continue
-        def read(o, before=list(fs[:at])):
+        def source(i, items=getattr(ds.items, 'iloc', ds.items), before=list(fs[:at])):
+            o = items[i]
             for f in before: o = f(o)
             return o
-        yield ds.tls[0].tfms, at, (read, ds.items)
+        yield ds.tls[0].tfms, at, source, len(ds)
 
 @contextmanager
 def images_in_memory(
@@ -139,22 +140,22 @@ def images_in_memory(
     "Within it, each image file is decoded once; batches are the same, bit for bit"
     sources = list(_sources(dls))
     count,sizes = 0,[]
-    for _,_,(read, items) in sources:
-        files = [o for o in (read(items[i]) for i in random.Random(0).sample(range(len(items)), min(16, len(items)))) if isinstance(o, (str, os.PathLike))]
+    for _,_,source,n in sources:
+        files = [o for o in map(source, random.Random(0).sample(range(n), min(16, n))) if isinstance(o, (str, os.PathLike))]
         sizes += [(size := Image.open(o).size)[0]*size[1]*3 for o in files]
-        count += len(items) if files else 0
+        count += n if files else 0
     total = int(count*np.mean(sizes)) if sizes else 0
     if not 0 < total <= gigabytes*1e9:
         yield 0
         return
     replaced = []
     try:
-        for pipe,at,(read, items) in sources:
+        for pipe,at,source,n in sources:
             if not isinstance(pipe.fs[at], _Kept):
                 replaced.append((pipe, at, pipe.fs[at]))
                 pipe.fs[at] = _Kept(pipe.fs[at])
             if dls.train.fake_l.num_workers:  # each worker would start with an empty memory, so fill it before they are forked
-                for o in items: pipe.fs[at](read(o), split_idx=0)
+                for i in range(n): pipe.fs[at](source(i), split_idx=0)
         yield total
     finally:
         for pipe,at,make in replaced: pipe.fs[at] = make
