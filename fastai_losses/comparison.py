@@ -6,7 +6,7 @@
 __all__ = ['seed_losses', 'LossComparison', 'small_learner', 'spawn_pool', 'package_losses', 'loss_named', 'compare_losses']
 
 # %% ../nbs/09_comparison.ipynb #003
-import ast,copy,gc,inspect,math,multiprocessing,os,platform,re,sys,tempfile,traceback
+import ast,copy,gc,inspect,math,multiprocessing,os,platform,re,sys,tempfile,time,traceback
 from concurrent.futures import ProcessPoolExecutor,as_completed
 from datetime import datetime
 from difflib import get_close_matches
@@ -134,7 +134,7 @@ def _reason(e):
 def begun(self:LossComparison, name:str, seed:int, **training)->dict:
     "The record of a run that has not done anything yet"
     return {'loss': name, 'loss_repr': repr(self.losses[name]), 'status': 'failed', 'reason': None, 'started': datetime.now().isoformat(timespec='microseconds'),
-            'epochs': [], 'settings': {**self.settings(**training), 'seed': seed}, 'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'fastai': fastai.__version__}}
+            **({'features_time': self.features_time} if self.screening else {}), 'epochs': [], 'settings': {**self.settings(**training), 'seed': seed}, 'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'fastai': fastai.__version__}}
 
 @patch
 def run(self:LossComparison,
@@ -341,7 +341,9 @@ def screen(self:LossComparison,
 )->LossComparison:       # A comparison of its own, with records in the folder `screening` of this one's
     "Train a head with each loss and seed on features that are computed once"
     whole,heads = copy.copy(self),copy.copy(self)
+    start = time.perf_counter()
     with images_in_memory(self.dls, self.memory if passes > 1 else 0): heads.dls,heads.data = self.features(passes),self.data
+    heads.features_time = time.perf_counter() - start
     def head_learner(dls, *args, **kwargs):
         learn = whole.learner(whole.dls, *args, **kwargs)
         return Learner(dls, learn.model[1][2:], loss_func=learn.loss_func, metrics=learn.metrics, opt_func=learn.opt_func, lr=learn.lr, wd=learn.wd, moms=learn.moms, path=learn.path)
@@ -350,7 +352,7 @@ def screen(self:LossComparison,
     heads.path = Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S'))/'screening'
     return heads._train({'lr': lr, 'method': 'fit_one_cycle', 'n_epoch': epochs}, epochs, None, progress)
 
-# %% ../nbs/09_comparison.ipynb #053
+# %% ../nbs/09_comparison.ipynb #058
 def _cores():
     "Processor cores that this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -420,7 +422,7 @@ def _in_pool(self:LossComparison, task, jobs, executor):
             dead = isinstance(result, Exception)
             yield recorded(i, f"its worker died: {type(result).__name__}: {result}" if dead else result)
 
-# %% ../nbs/09_comparison.ipynb #055
+# %% ../nbs/09_comparison.ipynb #060
 def package_losses(
     n_classes:int=10,  # For losses that have to know
 )->dict:
@@ -453,7 +455,7 @@ def loss_named(
     near = [by_plain[n] for n in get_close_matches(plain(text.split('(')[0]), by_plain, 3, 0.5)] or list(known)
     raise ValueError(f"no loss {text!r}; the nearest are {', '.join(near)}")
 
-# %% ../nbs/09_comparison.ipynb #057
+# %% ../nbs/09_comparison.ipynb #062
 def _arch(name):
     "The torchvision model function of that name"
     models = torchvision.models.list_models(module=torchvision.models)

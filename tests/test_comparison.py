@@ -20,7 +20,10 @@ def in_python(code, *args, **kwargs):
     return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
 
 @pytest.fixture(scope='module')
-def dls(): return digits_dataloaders(size=8, bs=256)
+def dls():
+    "Half of the digits, to be quick"
+    whole = digits_dataloaders(size=8, bs=256)
+    return with_training_set(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
 
 @pytest.mark.parametrize('name', ('vision_learner', 'cnn_learner'))
 def test_makes_vision_learners(name):
@@ -52,7 +55,7 @@ def test_same_batches_for_losses_of_one_seed(dls, tmp_path):
             def before_batch(self): seen.setdefault((name, seed), []).append(self.x.sum().item())
         return [Spy()]
     LossComparison(dls, losses={'pair': Pair(), **two}, learner=small_learner, seeds=[1, 2], cbs=spy, path=tmp_path).fine_tune(1, progress=False)
-    for seed in (1, 2): assert seen['pair', seed] == seen['cross-entropy', seed] == seen['inverse', seed] and len(seen['pair', seed]) > 10
+    for seed in (1, 2): assert seen['pair', seed] == seen['cross-entropy', seed] == seen['inverse', seed] and len(seen['pair', seed]) == 2*(len(dls.train) + len(dls.valid))
     assert seen['pair', 1] != seen['pair', 2]
 
 def test_views_of_runs_that_did_not_finish():
@@ -74,16 +77,16 @@ def test_records_of_the_first_experiments_still_load():
 _comparing = """
 import sys
 from fastai_losses.all import *
-dls = digits_dataloaders(size=8, bs=256)
-print('ready', flush=True)
+whole = digits_dataloaders(size=8, bs=256)
+dls = with_training_set(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
 LossComparison(dls, losses={'cross-entropy': CrossEntropy(), 'inverse': InverseLoss(), 'tuned inverse': InverseLoss(0.2)}, learner=small_learner, seeds=int(sys.argv[2]), path=sys.argv[1]).fine_tune(1, progress=False)
 """
 
 def test_killed_at_any_moment(tmp_path, dls):
-    "kill -9 three times: each time at most the run in flight is lost, and what comes out in the end is what an undisturbed comparison gives"
+    "kill -9 twice: each time at most the run in flight is lost, and what comes out in the end is what an undisturbed comparison gives"
     folder,n = tmp_path/'killed',0
-    for wanted in (1, 4, 6):
-        process = in_python(_comparing, folder, 3)
+    for wanted in (1, 4):
+        process = in_python(_comparing, folder, 2)
         deadline = time.time() + 120
         while len(list(folder.glob('*.json'))) < wanted and time.time() < deadline and process.poll() is None: time.sleep(0.01)
         process.send_signal(signal.SIGKILL); process.communicate()
@@ -92,15 +95,16 @@ def test_killed_at_any_moment(tmp_path, dls):
         n,before = len(files),n
         assert n >= before
     kept = {f: f.read_bytes() for f in folder.glob('*.json')}
-    assert len(kept) < 9
+    assert len(kept) < 6
     threads = torch.get_num_threads(); torch.set_num_threads(1)
     losses = {**two, 'tuned inverse': InverseLoss(0.2)}
-    resumed = LossComparison(dls, losses=losses, learner=small_learner, seeds=3, path=folder).fine_tune(1, progress=False)
-    whole = LossComparison(dls, losses=losses, learner=small_learner, seeds=3, path=tmp_path/'whole').fine_tune(1, progress=False)
+    resumed = LossComparison(dls, losses=losses, learner=small_learner, seeds=2, path=folder).fine_tune(1, progress=False)
+    whole = LossComparison(dls, losses=losses, learner=small_learner, seeds=2, path=tmp_path/'whole').fine_tune(1, progress=False)
     torch.set_num_threads(threads)
     assert all(f.read_bytes() == data for f,data in kept.items())
     pd.testing.assert_frame_equal(without_times(resumed), without_times(whole))
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder(tmp_path):
     processes = [in_python(_comparing, tmp_path/'both', 2) for _ in range(2)]
     for p in processes:
@@ -142,8 +146,6 @@ def test_console_command(tmp_path):
 def test_console_errors(tmp_path):
     done = console('--data', 'pets', '--path', tmp_path)
     assert done.returncode != 0 and f'No images in {tmp_path}/images: expected a folder with images/*.jpg' in done.stderr and 'Traceback' not in done.stderr
-    done = console('--losses', 'invrse')
-    assert done.returncode != 0 and "no loss 'invrse'; the nearest are inverse" in done.stderr
 
 # Pools
 
@@ -160,6 +162,7 @@ def one_thread(test):
         finally: torch.set_num_threads(threads)
     return run
 
+@pytest.mark.slow
 @one_thread
 def test_a_pool_gives_what_one_process_gives_and_survives_a_death(dls, tmp_path):
     "A loss defined here, which no worker can import, one that kills its worker, and losses of the package; by-value pickling takes them all along"
@@ -174,6 +177,7 @@ def test_a_pool_gives_what_one_process_gives_and_survives_a_death(dls, tmp_path)
     here = LossComparison(dls, losses=losses, learner=small_learner, seeds=[1, 2], path=tmp_path/'here').fine_tune(1, lr=1e-2, progress=False)
     pd.testing.assert_frame_equal(without_times(pooled), without_times(here))
 
+@pytest.mark.slow
 @one_thread
 def test_a_real_dask_cluster(dls, tmp_path):
     distributed = pytest.importorskip('distributed')

@@ -8,13 +8,13 @@ from fastai_losses.all import *
 
 torch.set_num_threads(1)
 
-def photos(folder, n=240, side=256):
+def photos(folder, n=120, side=320):
     "DataLoaders of JPEG files: noise with some structure, which takes as long to decode as a photo of that size"
     rng = np.random.default_rng(0)
     for i in range(n):
         pixels = np.kron(rng.integers(0, 255, (side//8, side//8, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
         PILImage.create(pixels).save(folder/f'{"ab"[i%2]}_{i}.jpg', quality=90)
-    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=lambda p: p.name[0], splitter=RandomSplitter(seed=1), item_tfms=Resize(96), batch_tfms=aug_transforms())
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=lambda p: p.name[0], splitter=RandomSplitter(seed=1), item_tfms=Resize(64), batch_tfms=aug_transforms())
     return block.dataloaders(folder, bs=32, num_workers=0)
 
 def by_hand(dls, losses):
