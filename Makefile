@@ -19,6 +19,7 @@ test: .venv/installed
 bench: .venv/installed
 	.venv/bin/python tests/benchmarks/losses.py
 	.venv/bin/python tests/benchmarks/imports.py
+	.venv/bin/python tests/benchmarks/comparison.py
 
 conformance: .venv/installed
 	.venv/bin/python tests/conformance.py

@@ -7,4 +7,7 @@ from fastai_losses.warped import *
 from fastai_losses.metrics import *
 from fastai_losses.callbacks import *
 from fastai_losses.data import *
+from fastai_losses.views import *
+from fastai_losses.records import *
+from fastai_losses.runs import *
 from fastai_losses.comparison import *
