@@ -77,6 +77,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'fastai_losses.comparison._arch': ('comparison.html#_arch', 'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._at_once': ('comparison.html#_at_once', 'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._cores': ('comparison.html#_cores', 'fastai_losses/comparison.py'),
+                                          'fastai_losses.comparison._let_go': ('comparison.html#_let_go', 'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._listed': ('comparison.html#_listed', 'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._lr_from': ('comparison.html#_lr_from', 'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._lr_policy': ( 'comparison.html#_lr_policy',
