@@ -6,7 +6,7 @@
 __all__ = ['seed_losses', 'LossComparison', 'small_learner', 'spawn_pool', 'package_losses', 'loss_named', 'compare_losses']
 
 # %% ../nbs/09_comparison.ipynb #003
-import ast,copy,gc,inspect,math,multiprocessing,os,platform,re,sys,tempfile,time,traceback
+import ast,copy,inspect,math,multiprocessing,os,platform,re,sys,tempfile,time,traceback
 from concurrent.futures import ProcessPoolExecutor,as_completed
 from datetime import datetime
 from difflib import get_close_matches
@@ -131,6 +131,10 @@ def _reason(e):
     at = traceback.extract_tb(e.__traceback__)
     return f"{type(e).__name__}: {e}" + (f" (at {Path(at[-1].filename).name}:{at[-1].lineno})" if at else '')
 
+def _let_go(learn):
+    "A Learner and its callbacks refer to each other, so its model would stay in memory until the garbage collector comes by"
+    if learn is not None: vars(learn).clear()
+
 @patch
 def begun(self:LossComparison, name:str, seed:int, **training)->dict:
     "The record of a run that has not done anything yet"
@@ -151,6 +155,7 @@ def run(self:LossComparison,
     record,watch = self.begun(name, seed, lr=chosen['policy'], method=method, **kwargs),RecordRun(self.width(name), ('frozen', 'unfrozen') if method == 'fine_tune' else ('head',), tick)
     record['lr'] = {k: chosen[k] for k in ('policy', 'lr')}
     rate = {} if chosen['lr'] is None else {'base_lr' if method == 'fine_tune' else 'lr_max': chosen['lr']}
+    learn = None
     try:
         if self.balance_gradients: record['scale'] = scale = self.gradient_scale(name, seed)
         learn = self.make_learner(name, seed)
@@ -160,6 +165,7 @@ def run(self:LossComparison,
         record['status'] = 'finished'
     except Diverged: record.update(status='diverged', reason=watch.reason)
     except Exception as e: record.update(reason=_reason(e))
+    finally: _let_go(learn)
     return {**record, 'epochs': watch.rows}
 
 # %% ../nbs/09_comparison.ipynb #013
@@ -177,7 +183,9 @@ def _find(self:LossComparison, name, seed):
     with tempfile.TemporaryDirectory() as d, learn.no_bar(), learn.no_logging():
         learn.path,learn.model_dir = Path(d),'.'
         suggestion = learn.lr_find(show_plot=False)
-    return {'lr': float(suggestion.valley), 'curve': {'lr': list(map(float, learn.recorder.lrs)), 'loss': list(map(float, learn.recorder.losses))}}
+    curve = {'lr': list(map(float, learn.recorder.lrs)), 'loss': list(map(float, learn.recorder.losses))}
+    _let_go(learn)
+    return {'lr': float(suggestion.valley), 'curve': curve}
 
 @patch
 def _try(self:LossComparison, name, seed, rates, training):
@@ -234,7 +242,6 @@ def _in_turn(self:LossComparison, task, jobs, file_of, tick):
         try: record = read_record(file_of(name, seed))
         except (OSError, ValueError): record = None
         if record is None or record['status'] == 'failed': record = getattr(self, task)(name, seed, **training, **tick)
-        gc.collect()
         yield record
 
 @patch
@@ -381,9 +388,7 @@ def _work(packed, number, task, name, seed, training):
     if torch.cuda.is_available() and comparison.dls.device.type == 'cuda':
         device = torch.device('cuda', number%torch.cuda.device_count())
         torch.cuda.set_device(device); comparison.dls.to(device)
-    record = getattr(comparison, task)(name, seed, **training)
-    gc.collect()
-    return record
+    return getattr(comparison, task)(name, seed, **training)
 
 @patch
 def __getstate__(self:LossComparison): return {**vars(self), 'records': []}

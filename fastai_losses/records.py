@@ -217,6 +217,7 @@ def table(self:ComparisonRecords,
                      'p': difference[2], 'valid_loss': of_loss.valid_loss.mean(), 'time': of_loss.time.mean(), 'seeds': len(of_loss), 'status': _status(of_loss)})
     table = pd.DataFrame(rows)
     table['p'] = holm(table.p)
+    if table[frozen].isna().all(): table = table.drop(columns=frozen)  # nothing was frozen in these runs
     return _ranked(table, metric)
 
 # %% ../nbs/08b_records.ipynb #032

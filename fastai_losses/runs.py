@@ -40,7 +40,8 @@ class SeedLayers(TorchFunctionMode):
             shape = next((tuple(o.shape) for o in (*args, *kwargs.values()) if isinstance(o, torch.Tensor)), args)
             key = f'{self.seed} {shape} {self.seen[shape]}'
             self.seen[shape] += 1
-            torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))
+            on_cpu = all(o.is_cpu for o in (*args, *kwargs.values()) if isinstance(o, torch.Tensor))
+            (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], 'big'))
         return func(*args, **kwargs)
 
 # %% ../nbs/08c_runs.ipynb #014

@@ -138,7 +138,7 @@ def images_in_memory(
     gigabytes:float=1.# Most that the decoded images may take; if they take more, nothing is kept
 ):                    # Number of bytes that all of them take, 0 if they are not kept
     "Within it, each image file is decoded once; batches are the same, bit for bit"
-    sources = list(_sources(dls))
+    sources = list(_sources(dls)) if gigabytes else []
     count,sizes = 0,[]
     for _,_,source,n in sources:
         files = [o for o in map(source, random.Random(0).sample(range(n), min(16, n))) if isinstance(o, (str, os.PathLike))]
