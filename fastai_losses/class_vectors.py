@@ -13,7 +13,8 @@ import numpy as np
 import torch
 import matplotlib.pyplot as plt
 from scipy.linalg import hadamard,helmert
-from scipy.optimize import brentq,linear_sum_assignment,minimize,quadratic_assignment
+from scipy.optimize import brentq,minimize,quadratic_assignment
+from scipy.spatial.distance import pdist,squareform
 from scipy.special import comb,roots_jacobi
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -54,6 +55,11 @@ def separation(
     return min(largest, 1.)
 
 # %% ../nbs/04_class_vectors.ipynb #013
+def _check_size(k, n):
+    for name,value in (('k', k), ('n', n)):
+        if isinstance(value, bool) or int(value) != value or value < 1: raise ValueError(f"class vectors need k >= 1 classes and n >= 1 dimensions, got {name}={value!r}")
+
+#| export
 def _levenshtein(n, degree, s):
     "Levenshtein's bound on the number of unit vectors in `n` dimensions with no cosine above `s`"
     p = [1., s]  # Gegenbauer polynomials at s, 1 at 1
@@ -87,11 +93,61 @@ def separation_bound(
     if n == 3: bound = max(bound, (math.tan(k*math.pi/(6*(k-2)))**-2 - 1)/2)
     return bound
 
-def _check_size(k, n):
-    for name,value in (('k', k), ('n', n)):
-        if isinstance(value, bool) or int(value) != value or value < 1: raise ValueError(f"class vectors need k >= 1 classes and n >= 1 dimensions, got {name}={value!r}")
+# %% ../nbs/04_class_vectors.ipynb #017
+def _closed_form(k, n):
+    "The vectors that are known to be the best: polygon, simplex, cross-polytope"
+    if k == 1: return np.eye(1, n)
+    if k <= n+1: return np.pad(helmert(k).T*math.sqrt(k/(k-1)), ((0, 0), (0, n-k+1)))
+    if n == 2: return np.stack([f(2*math.pi*np.arange(k)/k) for f in (np.cos, np.sin)], 1)
+    return np.concatenate([np.eye(n), -np.eye(n)])[:k]
 
-# %% ../nbs/04_class_vectors.ipynb #016
+# %% ../nbs/04_class_vectors.ipynb #020
+def _random(k, n, seed):
+    x = np.random.default_rng(seed).standard_normal((k, n))
+    return x/np.linalg.norm(x, axis=1, keepdims=True)
+
+def _whole(x, turns): return np.concatenate([x@g for g in turns])
+
+def _pull(y, turns, energy):
+    "`energy` of all cosines of the vectors that `y` and its turned copies point to, and its gradient"
+    y = y.reshape(-1, turns.shape[1])
+    length = np.sqrt((y*y).sum(1, keepdims=True))
+    x = y/length
+    everyone = _whole(x, turns)
+    cos = x@everyone.T
+    np.fill_diagonal(cos, -3)  # no vector meets itself
+    value,slope = energy(cos)
+    grad = 2*(slope@everyone)
+    return value, ((grad - (grad*x).sum(1, keepdims=True)*x)/length).ravel()
+
+def _relax(x, turns, energy, steps):
+    "`x` after L-BFGS has lowered the energy for so many steps, and what that cost"
+    out = minimize(_pull, x.ravel(), args=(turns, energy), jac=True, method='L-BFGS-B', options=dict(maxiter=steps, maxfun=2*steps, maxcor=10, ftol=1e-13, gtol=1e-10))
+    x = out.x.reshape(x.shape)
+    return x/np.linalg.norm(x, axis=1, keepdims=True), out.nfev
+
+def _largest(x):
+    cos = x@x.T
+    np.fill_diagonal(cos, -1)
+    return cos.max()
+
+# %% ../nbs/04_class_vectors.ipynb #022
+def _sum(cos): return cos.sum(), np.ones_like(cos)
+def _exp(cos): e = np.exp(cos); return e.sum(), e
+def _thomson(cos): d = np.sqrt(np.maximum(2 - 2*cos, 1e-12)); return (1/d).sum(), d**-3
+_energies = dict(sum=_sum, exp=_exp, thomson=_thomson)
+
+# %% ../nbs/04_class_vectors.ipynb #026
+def _soft_max(t):
+    def energy(cos):
+        top = cos.max()
+        cos -= top; cos *= t; np.exp(cos, out=cos)
+        total = cos.sum()
+        cos /= total
+        return top + math.log(total)/t, cos
+    return energy
+
+# %% ../nbs/04_class_vectors.ipynb #030
 def _turns(order, n, first):
     "(order, n, n) powers of a rotation that comes home after `order` steps: in one plane after the other by 1, 2, ... of these steps (from `first`)"
     g,i,step = np.eye(n),0,first
@@ -120,111 +176,82 @@ def _symmetries(k, n):
             if order % 2 and k % (2*order) == 0: groups.append(np.concatenate([turns, -turns]))
     return groups
 
-def _whole(x, turns): return np.concatenate([x@g for g in turns])
-
-def _pull(y, turns, energy):
-    "`energy` of all cosines of the vectors that `y` and its turned copies point to, and its gradient"
-    y = y.reshape(-1, turns.shape[1])
-    length = np.sqrt((y*y).sum(1, keepdims=True))
-    x = y/length
-    everyone = _whole(x, turns)
-    cos = x@everyone.T
-    np.fill_diagonal(cos, -3)  # no vector meets itself
-    value,slope = energy(cos)
-    grad = 2*(slope@everyone)
-    return value, ((grad - (grad*x).sum(1, keepdims=True)*x)/length).ravel()
-
-def _soft_max(t):
-    def energy(cos):
-        top = cos.max()
-        cos -= top; cos *= t; np.exp(cos, out=cos)
-        total = cos.sum()
-        cos /= total
-        return top + math.log(total)/t, cos
-    return energy
-
-def _relax(x, turns, energy, steps):
-    "`x` after L-BFGS has lowered the energy for so many steps, and what that cost"
-    out = minimize(_pull, x.ravel(), args=(turns, energy), jac=True, method='L-BFGS-B', options=dict(maxiter=steps, maxfun=2*steps, maxcor=20, ftol=1e-13, gtol=1e-10))
-    x = out.x.reshape(x.shape)
-    return x/np.linalg.norm(x, axis=1, keepdims=True), out.nfev
-
-def _largest(x):
-    cos = x@x.T
-    np.fill_diagonal(cos, -1)
-    return cos.max()
-
-def _optimized(k, n, seed, budget=2e9):
+# %% ../nbs/04_class_vectors.ipynb #033
+def _optimized(k, n, seed, budget=1.2e10):
     "`k` unit vectors in `n` dimensions whose largest cosine is as small as many starts can make it"
     rng,groups,found = np.random.default_rng(seed),_symmetries(k, n),[]
-    cost = [(k/len(g))*k*(n+15) + 40_000 for g in groups]
-    share = [2, len(groups)] + [1]*len(groups) if k % 2 == 0 else [1]*len(groups)
-    spent,starts = [0.]*len(groups),[0]*len(groups)
-    while sum(starts) < 300 and sum(spent) < budget:
-        i = min(range(len(groups)), key=lambda i: ((spent[i] + cost[i]*100)/share[i], i))
-        turns = groups[i]
-        x = rng.standard_normal((k//len(turns), n))
-        for t in [4**j for j in range((2, 1, 3)[starts[i] % 3], 5)]:
-            x,calls = _relax(x, turns, _soft_max(t), 300)
-            spent[i] += calls*cost[i]
-        found.append((_largest(_whole(x, turns)), len(found), i, x))
+    cost = [(k/len(g))*(k*(n+15) + 200*n) + 300_000 for g in groups]  # of one call of the energy, about, in half nanoseconds
+    share = [len(groups)/2]*(2 - k % 2) + [1]*len(groups)             # no symmetry, or opposites: as much as all others together
+    spent,extra,starts = [0.]*len(groups),0.,[0]*len(groups)
+    bound = separation_bound(k, n)
+    def steps(i, most): return int(max(20, min(most, budget/cost[i]/14)))
+    while sum(starts) < 12*len(groups) + k//2 and sum(spent) + extra < budget:
+        promising = found and extra < sum(spent)
+        i = min(found)[2] if promising else min(range(len(groups)), key=lambda i: ((spent[i] + 100*cost[i])/share[i], i))
+        x,work = rng.standard_normal((k//len(groups[i]), n)),0
+        for j in range((3, 4, 2, 6)[starts[i] % 4], 9):
+            x,calls = _relax(x, groups[i], _soft_max(2.**j), steps(i, 300 if j <= 4 else 150))
+            work += calls*cost[i]
+        found.append((_largest(_whole(x, groups[i])), len(found), i, x))
         starts[i] += 1
-    finished = []
-    for _,order,i,x in sorted(found)[:4]:
-        for j in range(9, 17): x,_ = _relax(x, groups[i], _soft_max(2.**j), 100)
+        if promising: extra += work
+        else: spent[i] += work
+        if found[-1][0] < bound + 1e-3: break  # as good as can be, but for the last steps
+    finished,work = [],0
+    for _,order,i,x in sorted(found, key=lambda o: o[:2])[:4]:
+        if work > budget/8: break
+        for j in range(9, 17):
+            x,calls = _relax(x, groups[i], _soft_max(2.**j), steps(i, 100))
+            work += calls*cost[i]
         x = _whole(x, groups[i])
         finished.append((_largest(x), order, x))
-    best,_,x = min(finished)
-    for j in range(10, 17): x,_ = _relax(x, groups[0], _soft_max(2.**j), 50)
-    return x if _largest(x) < best else min(finished)[2]
+    best,_,chosen = min(finished)
+    x = chosen
+    for j in range(10, 17): x,_ = _relax(x, groups[0], _soft_max(2.**j), steps(0, 50))
+    return x if _largest(x) < best else chosen
 
-# %% ../nbs/04_class_vectors.ipynb #018
+# %% ../nbs/04_class_vectors.ipynb #035
 def _codewords(k, n):
-    "(k, n) different binary words: of an extended BCH code of the next power of two, punctured where n is none"
-    size = max(1, (k-1).bit_length())
-    m = max(3, (n-1).bit_length())
-    if k > 2**n: raise ValueError(f"there are only 2^{n} = {2**n} binary words in n={n} dimensions, too few for k={k} classes: the next dimension for which a code exists is {size}")
-    if k <= 2*n and n & (n-1) == 0: return (np.concatenate([hadamard(n), -hadamard(n)])[:k] < 0).astype(np.uint8)
-    generator = _generator(m, size)
-    messages = (np.arange(k)[:, None] >> np.arange(size)) & 1
-    return ((messages.astype(np.float32)@generator[:size, -n:]) % 2).astype(np.uint8)
+    "(k, n) different binary words: of an extended BCH code, punctured where n is no power of two"
+    size,m = (k-1).bit_length(),(n-1).bit_length()
+    if size > n: raise ValueError(f"there are {2**n} binary words in n={n} dimensions, too few for k={k} classes: the next dimension for which a code exists is {size}")
+    if k <= 2*n and n == 2**m: return np.concatenate([hadamard(n), -hadamard(n)])[:k] < 0
+    words = ((np.arange(k)[:, None] >> np.arange(size)) & 1).astype(np.float32)
+    return words@_generator(size, m)[:size, :n] % 2
 
-def _generator(m, size):
-    "Generator matrix, at least `size` rows, of the extended BCH code of length 2^m with the largest designed distance"
-    if size > 2**m - 1: return np.eye(2**m, dtype=np.float32)
+def _generator(size, m):
+    "Generator matrix, of `size` rows or more, of the extended BCH code of length 2^m with the largest designed distance"
+    if size >= 2**m - 1: return np.eye(2**m, dtype=np.float32) if size == 2**m else _with_parity(np.eye(2**m - 1))
     try: import galois
-    except ImportError as e: raise ImportError("binary codes come from the galois package: pip install galois") from e
-    n = 2**m - 1
-    taken,d = set(),1
-    while True:
-        more = taken | {d*2**j % n for j in range(m)}
-        if n - len(more) < size: break
-        taken,d = more,d+1
-    generator = np.array(galois.BCH(n, n - len(taken)).G, dtype=np.float32) if taken else np.eye(n, dtype=np.float32)
-    return np.concatenate([generator, generator.sum(1, keepdims=True) % 2], axis=1)
+    except ImportError as e: raise ImportError(f"a code of 2^{size} words in {2**m} dimensions needs the galois package: pip install galois") from e
+    n,roots,d = 2**m - 1,set(),1
+    while n - len(more := roots | {d*2**j % n for j in range(m)}) >= size: roots,d = more,d+1
+    fields = galois.GF2,galois.GF(2**m)
+    modes = [f.ufunc_mode for f in fields]
+    try:  # compiling galois takes longer than this one calculation
+        for f in fields: f.compile('python-calculate')
+        return _with_parity(galois.BCH(n, n - len(roots), extension_field=fields[1]).G)
+    finally:
+        for f,mode in zip(fields, modes): f.compile(mode)
 
-def _code(k, n):
-    v = (1 - 2*_codewords(k, n).astype(np.float32))/math.sqrt(n)
-    return v
+def _with_parity(generator):
+    g = np.array(generator, dtype=np.float32)
+    return np.concatenate([g, g.sum(1, keepdims=True) % 2], axis=1)
 
-# %% ../nbs/04_class_vectors.ipynb #020
-def _closed_form(k, n):
-    "The vectors that are known to be the best: polygon, simplex, cross-polytope"
-    if k == 1: return np.eye(1, n)
-    if k <= n+1: return np.pad(helmert(k).T*math.sqrt(k/(k-1)), ((0, 0), (0, n-k+1)))
-    if n == 2: return np.stack([f(2*math.pi*np.arange(k)/k) for f in (np.cos, np.sin)], 1)
-    return np.concatenate([np.eye(n), -np.eye(n)])[:k]
+def _code(k, n): return (1 - 2*_codewords(k, n))/np.float32(math.sqrt(n))
 
-def _random(k, n, seed):
-    x = np.random.default_rng(seed).standard_normal((k, n))
-    return x/np.linalg.norm(x, axis=1, keepdims=True)
+# %% ../nbs/04_class_vectors.ipynb #038
+_most = 10_000  # vectors that the optimiser takes on
 
-def _sum(cos): return cos.sum(), np.ones_like(cos)
-def _exp(cos): e = np.exp(cos); return e.sum(), e
-def _thomson(cos): d = np.sqrt(np.maximum(2 - 2*cos, 1e-12)); return (1/d).sum(), d**-3
-_energies = dict(sum=_sum, exp=_exp, thomson=_thomson)
+def _auto(k, n, seed):
+    "What `class_vectors` takes by itself"
+    if n <= 2 or k <= 2*n: return _closed_form(k, n)
+    ways = []
+    if k*k*(n+15) < 5e7: ways.append(_optimized(k, n, seed))
+    if k <= 2**n and (not ways or n >= 16 and n & (n-1) == 0): ways.append(_code(k, n))
+    if len(ways) == 1: return ways[0]
+    return min(ways, key=separation) if ways else _random(k, n, seed)
 
-_most = 2048  # vectors that the optimiser takes on by itself
 
 def class_vectors(
     k:int,              # Number of classes
@@ -235,20 +262,18 @@ def class_vectors(
     "`k` unit vectors in `n` dimensions, as far apart as they go"
     _check_size(k, n)
     k,n = int(k),int(n)
+    if n == 1 and k > 2: raise ValueError(f"n=1 dimension has two directions, too few for k={k} classes")
+    if k > _most and method in ('optimized', *_energies): raise ValueError(f"{method!r} looks at all pairs, too many at k={k} classes: at most {_most}; take 'auto', 'code' or 'random'")
     with threadpool_limits(1):  # the order of additions, and with it the last bit, depends on the number of threads
         if method == 'random': v = _random(k, n, seed)
         elif method in _energies: v = _relax(_random(k, n, seed), _turns(1, n, 0), _energies[method], 1000)[0]
         elif method == 'code': v = _code(k, n)
         elif method == 'optimized': v = _optimized(k, n, seed)
-        elif method == 'auto':
-            if n <= 2 or k <= 2*n: v = _closed_form(k, n)
-            elif k <= _most: v = _optimized(k, n, seed)
-            elif k <= 2**n: v = _code(k, n)
-            else: v = _random(k, n, seed)
+        elif method == 'auto': v = _auto(k, n, seed)
         else: raise ValueError(f"method must be 'auto', 'optimized', 'code', 'random', 'sum', 'exp' or 'thomson', got {method!r}")
     return torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32))
 
-# %% ../nbs/04_class_vectors.ipynb #022
+# %% ../nbs/04_class_vectors.ipynb #043
 def plot_class_vectors(
     vectors,        # (k, n), n = 2 or 3
     labels=None,    # Name of each class; None: its number
@@ -284,7 +309,7 @@ def plot_class_vectors(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_class_vectors.ipynb #025
+# %% ../nbs/04_class_vectors.ipynb #049
 def _principal(means, n):
     "(k, n) positions of the class means along their principal axes; columns of zeros where there are no more axes"
     centred = means - means.mean(0)
@@ -293,6 +318,7 @@ def _principal(means, n):
     positions = (u*s*np.where(sign == 0, 1, sign))[:, :n]
     return np.pad(positions, ((0, 0), (0, n - positions.shape[1])))
 
+# %% ../nbs/04_class_vectors.ipynb #051
 def class_vectors_from_means(
     means,            # (k, d) mean of each class: of its inputs, or of features
     n:int,            # Dimensions
@@ -300,6 +326,8 @@ def class_vectors_from_means(
 )->Tensor:            # (k, n) fp32 rows of unit length
     "Class vectors that lie near each other where the classes are alike: the principal components of their means"
     means = _doubles(means).numpy()
+    if means.ndim != 2 or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}")
+    _check_size(len(means), n)
     if not 0 <= spread <= 1: raise ValueError(f"spread must be in [0, 1], got {spread}")
     start = check_class_vectors(_principal(means, n)).double().numpy()
     if spread == 0 or len(start) < 2: return torch.from_numpy(start).float()
@@ -312,11 +340,10 @@ def _spread(start, spread):
     low,high = _largest(apart),_largest(start)
     if spread == 1 or low >= high: return apart if low < high else start
     goal = high + spread*(low - high)
-    return _nearest(start, apart, goal)
+    return _towards(start, apart, goal)
 
-# %% ../nbs/04_class_vectors.ipynb #026
-def _nearest(start, apart, goal):
-    "Vectors near `start` with no cosine above `goal`"
+def _towards(start, apart, goal):
+    "The point on the straight way from `start` to `apart` where the largest cosine is `goal`"
     low,high = 0.,1.
     for _ in range(40):
         mid = (low+high)/2
@@ -327,6 +354,23 @@ def _nearest(start, apart, goal):
     x = (1-high)*start + high*apart
     return x/np.linalg.norm(x, axis=1, keepdims=True)
 
+# %% ../nbs/04_class_vectors.ipynb #055
+def _improved(order, far, cos):
+    "`order` after the best exchange of two classes, again and again, for as long as one helps: the sum of distance times cosine falls"
+    order,cos = order.copy(),cos[np.ix_(order, order)]
+    products = far@cos
+    for _ in range(20*len(order)):
+        own = np.diag(products)
+        gain = own[:, None] + own - products - products.T + 2*far*(1 - cos)
+        i,j = np.unravel_index(gain.argmax(), gain.shape)
+        if gain[i, j] < 1e-9: break
+        products += np.outer(far[:, j] - far[:, i], cos[i] - cos[j])
+        pair,turned = [i, j],[j, i]
+        products[:, pair],order[pair] = products[:, turned],order[turned]
+        cos[pair] = cos[turned]
+        cos[:, pair] = cos[:, turned]
+    return order
+
 def assign_class_vectors(
     vectors,  # (k, n) class vectors, such as `class_vectors(k, n)`
     means,    # (k, d) mean of each class
@@ -334,8 +378,7 @@ def assign_class_vectors(
     "The given vectors, handed out so that like classes get vectors that are near each other"
     v,m = check_class_vectors(vectors),_doubles(means).numpy()
     if len(v) != len(m): raise ValueError(f"got {len(v)} class vectors for the means of {len(m)} classes")
-    m = m - m.mean(0)
-    far = np.linalg.norm(m[:, None] - m[None], axis=-1) if len(m)*len(m)*m.shape[1] < 1e8 else None
+    far = squareform(pdist(m))
     cos = (v@v.T).double().cpu().numpy()
-    with threadpool_limits(1): perm = quadratic_assignment(far, cos, method='faq').col_ind
-    return v[torch.from_numpy(perm)]
+    with threadpool_limits(1): order = _improved(quadratic_assignment(far, cos, method='faq').col_ind, far, cos)
+    return v[torch.from_numpy(order)]
