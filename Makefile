@@ -14,7 +14,7 @@ compare: .venv/installed
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/nbdev-test --n-workers 2
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 bench: .venv/installed
 	.venv/bin/python tests/benchmarks/losses.py

@@ -584,6 +584,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.penalty_at': ( 'warped.html#warpedcrossentropy.penalty_at',
                                                                                               'fastai_losses/warped.py'),
+                                      'fastai_losses.warped.WarpedCrossEntropy.range': ( 'warped.html#warpedcrossentropy.range',
+                                                                                         'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.read': ( 'warped.html#warpedcrossentropy.read',
                                                                                         'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.rows': ( 'warped.html#warpedcrossentropy.rows',

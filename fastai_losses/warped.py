@@ -97,6 +97,10 @@ class WarpedCrossEntropy(ClassVectorLoss):
         self.scale,self.normalize,self.train_vectors,self.repel = scale,normalize,train_vectors,repel
         if train_vectors: self.vectors = nn.Parameter(self.vectors)
 
+    @property
+    def range(self):
+        low,high = (0., math.inf) if self.scale else (0., 2.) if self.normalize else (-math.inf, math.inf)
+        return low,high + self.repel*math.e
     def rows(self, which=slice(None)): return unit(self.vectors[which]) if self.train_vectors else self.vectors[which]
     def read(self, x): return (unit(x) if self.normalize else x)*(self.scale or 1)
 
@@ -139,6 +143,7 @@ class BinaryCodeLoss(ClassVectorLoss):
         check_class_vectors(self.vectors)  # warns of two classes with one codeword
         self.hard = hard
 
+    largest_gradient = 1.
     @property
     def codes(self): return self.vectors
     def read(self, x): return x.sign()/2 if self.hard else x/2

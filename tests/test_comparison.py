@@ -193,6 +193,7 @@ def test_a_real_dask_cluster(dls, tmp_path):
     here = LossComparison(dls, losses=two, learner=small_learner, seeds=2, path=tmp_path/'here').fine_tune(1, progress=False)
     pd.testing.assert_frame_equal(without_times(on_dask), without_times(here))
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_load_the_comparison_fails_its_runs(dls, tmp_path):
     "What the worker raises is in the records of the runs, and the error names it"
     class Here(CrossEntropy):
