@@ -19,6 +19,8 @@ test: .venv/installed
 bench: .venv/installed
 	.venv/bin/python tests/benchmarks/losses.py
 	.venv/bin/python tests/benchmarks/imports.py
+	.venv/bin/python tests/benchmarks/class_vectors.py
+	.venv/bin/python tests/benchmarks/warped.py
 	.venv/bin/python tests/benchmarks/comparison.py
 
 conformance: .venv/installed
