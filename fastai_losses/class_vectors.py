@@ -331,28 +331,37 @@ def class_vectors_from_means(
     if not 0 <= spread <= 1: raise ValueError(f"spread must be in [0, 1], got {spread}")
     start = check_class_vectors(_principal(means, n)).double().numpy()
     if spread == 0 or len(start) < 2: return torch.from_numpy(start).float()
+    if len(start) > _most: raise ValueError(f"spread={spread} looks at all pairs, too many at k={len(start)} classes: at most {_most}")
     with threadpool_limits(1): return torch.from_numpy(_spread(start, spread)).float()
 
 def _spread(start, spread):
-    one = np.eye(start.shape[1])[None]
-    apart = start
-    for j in range(4, 14): apart,_ = _relax(apart, one, _soft_max(2.**j), 200)
+    "Vectors near `start` whose largest cosine has gone the share `spread` of the way down to where it can be pushed from there"
+    still,low = np.eye(start.shape[1])[None],separation_bound(*start.shape)
+    apart = _hold_apart(start, start, low)
+    for j in range(6, 17, 2): apart,_ = _relax(apart, still, _soft_max(2.**j), 60)
     low,high = _largest(apart),_largest(start)
     if spread == 1 or low >= high: return apart if low < high else start
     goal = high + spread*(low - high)
-    return _towards(start, apart, goal)
+    x = _hold_apart(start, start, goal)
+    return x if _largest(x) < goal + 1e-3 else _hold_apart(apart, start, goal)
 
-def _towards(start, apart, goal):
-    "The point on the straight way from `start` to `apart` where the largest cosine is `goal`"
-    low,high = 0.,1.
-    for _ in range(40):
-        mid = (low+high)/2
-        x = (1-mid)*start + mid*apart
+def _hold_apart(x, home, goal):
+    "Vectors as near to `home` as they can be with no cosine above `goal`, looked for from `x` on"
+    still = np.eye(x.shape[1])[None]
+    def energy(cos):
+        over = np.maximum(cos - goal, 0)
+        return (over*over).sum()/2, over
+    def pulls(y, homesick):
+        value,grad = _pull(y, still, energy)
+        y = y.reshape(x.shape)
+        length = np.linalg.norm(y, axis=1, keepdims=True)
+        v = y/length
+        back = (v*home).sum(1, keepdims=True)
+        return value + homesick*(len(v) - back.sum()), grad + homesick*((back*v - home)/length).ravel()
+    for homesick in (0.1, 0.01, 1e-3, 1e-4):
+        x = minimize(pulls, x.ravel(), args=(homesick,), jac=True, method='L-BFGS-B', options=dict(maxiter=200, maxfun=400)).x.reshape(x.shape)
         x = x/np.linalg.norm(x, axis=1, keepdims=True)
-        if _largest(x) > goal: low = mid
-        else: high = mid
-    x = (1-high)*start + high*apart
-    return x/np.linalg.norm(x, axis=1, keepdims=True)
+    return x
 
 # %% ../nbs/04_class_vectors.ipynb #055
 def _improved(order, far, cos):
