@@ -176,7 +176,7 @@ def _symmetries(k, n):
             if order % 2 and k % (2*order) == 0: groups.append(np.concatenate([turns, -turns]))
     return groups
 
-# %% ../nbs/04_class_vectors.ipynb #033
+# %% ../nbs/04_class_vectors.ipynb #035
 def _optimized(k, n, seed, budget=1.2e10):
     "`k` unit vectors in `n` dimensions whose largest cosine is as small as many starts can make it"
     rng,groups,found = np.random.default_rng(seed),_symmetries(k, n),[]
@@ -210,7 +210,7 @@ def _optimized(k, n, seed, budget=1.2e10):
     for j in range(10, 17): x,_ = _relax(x, groups[0], _soft_max(2.**j), steps(0, 50))
     return x if _largest(x) < best else chosen
 
-# %% ../nbs/04_class_vectors.ipynb #035
+# %% ../nbs/04_class_vectors.ipynb #037
 def _codewords(k, n):
     "(k, n) different binary words: of an extended BCH code, punctured where n is no power of two"
     size,m = (k-1).bit_length(),(n-1).bit_length()
@@ -240,7 +240,7 @@ def _with_parity(generator):
 
 def _code(k, n): return (1 - 2*_codewords(k, n))/np.float32(math.sqrt(n))
 
-# %% ../nbs/04_class_vectors.ipynb #038
+# %% ../nbs/04_class_vectors.ipynb #040
 _most = 10_000  # vectors that the optimiser takes on
 
 def _auto(k, n, seed):
@@ -273,7 +273,7 @@ def class_vectors(
         else: raise ValueError(f"method must be 'auto', 'optimized', 'code', 'random', 'sum', 'exp' or 'thomson', got {method!r}")
     return torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32))
 
-# %% ../nbs/04_class_vectors.ipynb #043
+# %% ../nbs/04_class_vectors.ipynb #045
 def plot_class_vectors(
     vectors,        # (k, n), n = 2 or 3
     labels=None,    # Name of each class; None: its number
@@ -297,19 +297,20 @@ def plot_class_vectors(
     else:
         a,b = np.meshgrid(np.linspace(0, 2*np.pi, 49), np.linspace(0, np.pi, 25))
         globe = np.cos(a)*np.sin(b),np.sin(a)*np.sin(b),np.cos(b)
-        ax.plot_surface(*globe, color='0.9', alpha=0.25, linewidth=0, shade=True)
-        ax.plot_wireframe(*globe, rstride=4, cstride=4, color='0.6', alpha=0.25, lw=0.5)
+        ax.computed_zorder = False  # the globe lies under the arrows, not over them
+        ax.plot_surface(*globe, color='white', alpha=0.15, linewidth=0, shade=True)
+        ax.plot_wireframe(*globe, rstride=4, cstride=4, color='0.5', alpha=0.3, lw=0.5)
         azim,elev = np.radians(ax.azim),np.radians(ax.elev)
         front = v@[np.cos(elev)*np.cos(azim), np.cos(elev)*np.sin(azim), np.sin(elev)]
         for (x, y, z),c,label,near in zip(v, colors, labels, front):
             alpha = 1 if near >= 0 else 0.35
-            ax.quiver(0, 0, 0, x, y, z, color=c, alpha=alpha, arrow_length_ratio=0.12)
-            ax.text(1.15*x, 1.15*y, 1.15*z, str(label), ha='center', va='center', alpha=alpha)
+            ax.quiver(0, 0, 0, x, y, z, color=c, alpha=alpha, arrow_length_ratio=0.12, lw=2, zorder=2 + alpha)
+            ax.text(1.15*x, 1.15*y, 1.15*z, str(label), ha='center', va='center', alpha=alpha, zorder=4)
         ax.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8)); ax.set_box_aspect((1, 1, 1))
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_class_vectors.ipynb #049
+# %% ../nbs/04_class_vectors.ipynb #051
 def _principal(means, n):
     "(k, n) positions of the class means along their principal axes; columns of zeros where there are no more axes"
     centred = means - means.mean(0)
@@ -318,7 +319,7 @@ def _principal(means, n):
     positions = (u*s*np.where(sign == 0, 1, sign))[:, :n]
     return np.pad(positions, ((0, 0), (0, n - positions.shape[1])))
 
-# %% ../nbs/04_class_vectors.ipynb #051
+# %% ../nbs/04_class_vectors.ipynb #053
 def class_vectors_from_means(
     means,            # (k, d) mean of each class: of its inputs, or of features
     n:int,            # Dimensions
@@ -331,30 +332,39 @@ def class_vectors_from_means(
     if not 0 <= spread <= 1: raise ValueError(f"spread must be in [0, 1], got {spread}")
     start = check_class_vectors(_principal(means, n)).double().numpy()
     if spread == 0 or len(start) < 2: return torch.from_numpy(start).float()
+    if len(start) > _most: raise ValueError(f"spread={spread} looks at all pairs, too many at k={len(start)} classes: at most {_most}")
     with threadpool_limits(1): return torch.from_numpy(_spread(start, spread)).float()
 
 def _spread(start, spread):
-    one = np.eye(start.shape[1])[None]
-    apart = start
-    for j in range(4, 14): apart,_ = _relax(apart, one, _soft_max(2.**j), 200)
+    "Vectors near `start` whose largest cosine has gone the share `spread` of the way down to where it can be pushed from there"
+    still,low = np.eye(start.shape[1])[None],separation_bound(*start.shape)
+    apart = _hold_apart(start, start, low)
+    for j in range(6, 17, 2): apart,_ = _relax(apart, still, _soft_max(2.**j), 60)
     low,high = _largest(apart),_largest(start)
     if spread == 1 or low >= high: return apart if low < high else start
     goal = high + spread*(low - high)
-    return _towards(start, apart, goal)
+    x = _hold_apart(start, start, goal)
+    return x if _largest(x) < goal + 1e-3 else _hold_apart(apart, start, goal)
 
-def _towards(start, apart, goal):
-    "The point on the straight way from `start` to `apart` where the largest cosine is `goal`"
-    low,high = 0.,1.
-    for _ in range(40):
-        mid = (low+high)/2
-        x = (1-mid)*start + mid*apart
+def _hold_apart(x, home, goal):
+    "Vectors as near to `home` as they can be with no cosine above `goal`, looked for from `x` on"
+    still = np.eye(x.shape[1])[None]
+    def energy(cos):
+        over = np.maximum(cos - goal, 0)
+        return (over*over).sum()/2, over
+    def pulls(y, homesick):
+        value,grad = _pull(y, still, energy)
+        y = y.reshape(x.shape)
+        length = np.linalg.norm(y, axis=1, keepdims=True)
+        v = y/length
+        back = (v*home).sum(1, keepdims=True)
+        return value + homesick*(len(v) - back.sum()), grad + homesick*((back*v - home)/length).ravel()
+    for homesick in (0.1, 0.01, 1e-3, 1e-4):
+        x = minimize(pulls, x.ravel(), args=(homesick,), jac=True, method='L-BFGS-B', options=dict(maxiter=200, maxfun=400)).x.reshape(x.shape)
         x = x/np.linalg.norm(x, axis=1, keepdims=True)
-        if _largest(x) > goal: low = mid
-        else: high = mid
-    x = (1-high)*start + high*apart
-    return x/np.linalg.norm(x, axis=1, keepdims=True)
+    return x
 
-# %% ../nbs/04_class_vectors.ipynb #055
+# %% ../nbs/04_class_vectors.ipynb #057
 def _improved(order, far, cos):
     "`order` after the best exchange of two classes, again and again, for as long as one helps: the sum of distance times cosine falls"
     order,cos = order.copy(),cos[np.ix_(order, order)]

