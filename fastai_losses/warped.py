@@ -99,7 +99,8 @@ class WarpedCrossEntropy(ClassVectorLoss):
 
     @property
     def range(self):
-        low,high = (0., math.inf) if self.scale else (0., 2.) if self.normalize else (-math.inf, math.inf)
+        low,high = (0., 2.) if self.normalize else (-math.inf, math.inf)
+        if self.scale: low,high = 0.,high*self.scale + math.log(self.n_classes)
         return low,high + self.repel*math.e
     def rows(self, which=slice(None)): return unit(self.vectors[which]) if self.train_vectors else self.vectors[which]
     def read(self, x): return (unit(x) if self.normalize else x)*(self.scale or 1)

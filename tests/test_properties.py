@@ -55,13 +55,14 @@ def test_range_and_largest_gradient(item):
     "Never outside, for any number of classes; and reached, for some number of them"
     found = torch.tensor([search(item, C) for C in ((item.n_classes,) if item.n_classes else sizes)], dtype=torch.float64)
     (low,high),most = item.range,item.largest_gradient
-    rounding = 1e-9*min(found[:, 1].max().item(), 1e9)
+    rounding = 1e-9*min(found[:, 1].max().item(), 1e9) + (1e-7 if isinstance(item, ClassVectorLoss) else 0)  # class vectors are fp32
     assert found[:, 0].min() >= low - rounding and found[:, 1].max() <= high + rounding
     assert found[:, 2].max() <= most*(1 + 1e-6)
     assert found[:, 0].min() <= low + 0.02
     if most < math.inf: assert found[:, 2].max() >= 0.97*most
     else: assert found[:, 2].max() >= 99
-    if high < math.inf: assert found[:, 1].max() >= 0.98*high
+    if isinstance(item, WarpedCrossEntropy): assert found[:, 1].max() >= 0.9*high  # how near depends on the vectors
+    elif high < math.inf: assert found[:, 1].max() >= 0.98*high
     elif isinstance(item, LogitNormLoss):  # grows with the number of classes, as their logarithm
         one = lambda C: item(-torch.eye(1, C), torch.tensor([0]))
         torch.testing.assert_close(one(4_000_000) - one(1_000_000), torch.tensor(4.).log(), atol=0.01, rtol=0)

@@ -184,7 +184,7 @@ def test_comparison_makes_the_head():
     losses = {'warped': example(WarpedCrossEntropy, C), 'codes': example(BinaryCodeLoss, C), 'cross-entropy': CrossEntropy()}
     comparison = LossComparison(digits_dataloaders(size=16), torchvision.models.resnet18, losses=losses, pretrained=False)
     assert [comparison.make_learner(name).model[-1][-1].out_features for name in losses] == [3, 5, 10]
-    record = comparison.run('warped', 1)
+    record = comparison.run('warped', epochs=1)
     assert record['status'] == 'finished' and 0 < record['epochs'][-1]['error_rate'] < 1
     with pytest.raises(ValueError, match='is for 7 classes, the data have 10'): LossComparison(digits_dataloaders(size=16), losses={'seven': example(WarpedCrossEntropy, 7)})
 
