@@ -16,6 +16,7 @@ from fastai.torch_core import get_model
 from fastcore.foundation import L
 from torch import nn
 from .metrics import *
+from .metrics import _labels
 from .score import *
 
 # %% ../nbs/07_callbacks.ipynb #007
@@ -160,16 +161,13 @@ class ReportScores(Callback):
     def after_pred(self):
         if self.training or not len(self.yb): return
         loss,y = self.learn.loss_func,self.learn.y
-        axis,ignored = getattr(loss, 'axis', -1),getattr(loss, 'ignore_index', None)
+        axis = getattr(loss, 'axis', -1)
         with torch.no_grad():
             p = loss.activation(self.learn.pred.detach().as_subclass(torch.Tensor))
             y,decoded = y.as_subclass(torch.Tensor),loss.decodes(p)
             if decoded.dtype == torch.bool: return self._add({'error_rate': (decoded != (y > 0.5)).float().sum()}, y.numel())
-            if y.is_floating_point(): y = y.argmax(axis)
-            p,y,decoded = p.movedim(axis, -1).flatten(0, -2),y.flatten(),decoded.flatten()
-            if ignored is not None:
-                kept = y != ignored
-                p,y,decoded = p[kept],y[kept],decoded[kept]
+            y,kept = _labels(loss, self.learn.pred, y, decoded.shape)
+            p,y,decoded = p.movedim(axis, -1)[kept],y[kept],decoded[kept]
             self._add(class_scores(p, y, decoded), len(y))
 
     def _add(self, sums, n):

@@ -116,7 +116,7 @@ def paired_difference(
     difference = (ours - theirs).dropna()
     mean,margin = mean_and_margin(difference)
     if not margin > 0: return mean, margin, 1. if mean == 0 and margin == 0 else 0. if margin == 0 else math.nan
-    return mean, margin, float(2*stats.t.sf(abs(mean)/(margin/stats.t.ppf(0.975, len(difference)-1)), len(difference)-1))
+    return mean, margin, float(stats.ttest_1samp(difference, 0).pvalue)
 
 # %% ../nbs/08b_records.ipynb #022
 def holm(

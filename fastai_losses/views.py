@@ -63,7 +63,7 @@ def hold_out(
     "The training set, split in two; the validation set is not in it"
     n = len(dls.train_ds)
     order,held = random.Random(seed).sample(range(n), n),max(1, round(n*share))
-    ds,labels = dls.train_ds,getattr(dls.train_ds, 'labels', None)
+    ds = dls.train_ds
     part = lambda idxs, split: DatasetView(ds, sorted(idxs), split_idx=split)
     return with_training_set(dls, part(order[held:], 0), part(order[:held], 1))
 
