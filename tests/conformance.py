@@ -373,9 +373,11 @@ def compiles(row, backend='eager'):
     for kwargs,target in ((dict(), y), (dict(weight=weight), y), (row.soft, t)):
         loss = row.make(**kwargs)
         torch.compiler.reset()
-        try: value = torch.compile(lambda x, y: loss(x, y), fullgraph=True, backend=backend)(x[:, :row.width], target)
+        out = x[:, :row.width].detach().requires_grad_()
+        try: value = torch.compile(lambda x, y: loss(x, y), fullgraph=True, backend=backend)(out, target)
         except torch._dynamo.exc.TorchDynamoException as e: raise AssertionError('breaks the graph') from e
-        close(value, loss(x[:, :row.width], target))
+        close(value, direct := loss(out, target))
+        close(*(torch.autograd.grad(v, out)[0] for v in (value, direct)))
 
 @column('copy.deepcopy')
 def copies(row):
