@@ -51,7 +51,7 @@ def entry(name, o, level, source):
     "A function, class or method in the reference: signature, docstring, parameters, and a link to its source"
     o = getattr(o, '__func__', o)
     parts = [f"{'#'*level} {name} {{ #{name} }}"]
-    if callable(o): parts.append(fence(call(name.split('.')[-1], o)))
+    if callable(o): parts.append(fence(call(name.split('.')[-1], o), '{.python .signature}'))
     parts.append(inspect.cleandoc(o.__doc__ or '').replace('\n', '  \n'))
     comments = {n: ' '.join(d.split()).replace('|', r'\|') for n,d in (docments(o) if callable(o) else {}).items() if d}
     returned = comments.pop('return', None)
