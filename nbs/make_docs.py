@@ -82,7 +82,8 @@ class Prose:
         page,    # Path of the page in the site
         names,   # Where the reference has a name
         folder,  # Where links start from, from the top of the repository; None: they are right as they are
-    ): self.page,self.names,self.folder,self.files = page,names,folder,set()
+        files,   # Set that files of the repository are added to, when a page links to them
+    ): self.page,self.names,self.folder,self.files = page,names,folder,files
 
     def target(self, link):
         if self.folder is None: return link
@@ -112,13 +113,10 @@ def pages():
     lessons = {p: Lesson(p) for p in notebooks(nbs)}
     names = {n: f'reference/{l.module}.md#{n}' for l in lessons.values() for n in public(l)}
     made,files = {},set()
-    def add(page, text, folder):
-        prose = Prose(page, names, folder)
-        made[page] = prose(text)
-        files.update(prose.files)
+    def prose_of(page, folder): return Prose(page, names, folder, files)
     for path in [nbs/'index.ipynb', *lessons, *notebooks(nbs/'experiments')]:
         lesson = lessons.get(path)
-        prose = Prose(page(path), names, posixpath.join('nbs', posixpath.dirname(page(path))))
+        prose = prose_of(page(path), posixpath.join('nbs', posixpath.dirname(page(path))))
         def code(text, marks):
             first = next(iter(definitions(text)), None) if lesson and 'export' in marks else None
             title = f'fastai_losses/{lesson.module}.py' if lesson and 'export' in marks else 'Takes minutes: run by hand' if marks.keys() & {'slow', 'eval'} else ''
@@ -127,26 +125,26 @@ def pages():
         text,pictures = markdown(path, 'images', prose, code)
         made[page(path)] = text
         made.update({posixpath.join(posixpath.dirname(page(path)), name): data for name,data in pictures.items()})
-        files.update(prose.files)
         if lesson and lesson.module:
             to,text = reference(lesson, re.search('^# (.*)', text, flags=re.M)[1])
-            made[to] = Prose(to, names, None)(text)
+            made[to] = prose_of(to, None)(text)
     for source,to in texts.items():
-        if to not in made and (nbs.parent/source).exists(): add(to, (nbs.parent/source).read_text(encoding='utf-8'), '')
+        if to not in made: made[to] = prose_of(to, '')((nbs.parent/source).read_text(encoding='utf-8'))
     return made, files
 
 def on_config(config):
     config.nav = [
-        {'Start': ['index.md', *(to for source,to in texts.items() if to != 'index.md' and (nbs.parent/source).exists())]},
+        {'Start': 'index.md'},
         {'Lessons': [page(p) for p in notebooks(nbs)]},
         {'Experiments': [page(p) for p in notebooks(nbs/'experiments')]},
-        {'Reference': [f'reference/{l.module}.md' for l in map(Lesson, notebooks(nbs)) if l.module]}]
+        {'Reference': [f'reference/{l.module}.md' for l in map(Lesson, notebooks(nbs)) if l.module]},
+        {'Project': [to for source,to in texts.items() if to != 'index.md']}]
     return config
 
 def on_files(files, config):
     made,linked = pages()
     for path,content in made.items(): files.append(File.generated(config, path, content=content))
-    for path in sorted(linked): 
+    for path in sorted(linked):
         if (nbs.parent/path).is_file(): files.append(File.generated(config, f'files/{path}', abs_src_path=str(nbs.parent/path)))
     mathjax = Path(importlib.util.find_spec('mathjax').submodule_search_locations[0])/'static'/'mathjax'/'es5'/'tex-svg-full.js'
     files.append(File.generated(config, 'mathjax/tex-svg-full.js', abs_src_path=str(mathjax)))
