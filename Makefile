@@ -31,7 +31,7 @@ conformance: .venv/installed
 	.venv/bin/python nbs/make_readme.py
 
 docs: .venv/installed
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet --config-file nbs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --config-file nbs/site/mkdocs.yml
 	@echo "Open _site/index.html"
 
 readme: .venv/installed

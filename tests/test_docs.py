@@ -11,7 +11,7 @@ root = Path(__file__).parent.parent
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp('site')
-    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--config-file', root/'nbs'/'site'/'mkdocs.yml', '--site-dir', folder], check=True, capture_output=True, text=True)
+    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--config-file', root/'nbs'/'site'/'mkdocs.yml', '--site-dir', folder], check=True, capture_output=True, text=True)
     (folder/'404.html').unlink()  # for web servers only: it takes the site to lie at their root
     return folder
 
