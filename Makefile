@@ -2,13 +2,14 @@
 # make test          run every notebook and every test, and check that notebooks, modules and README are in step
 # make bench         time the losses beside torch's and fastai's
 # make conformance   try every loss, and fastai's own, in everything that fastai does with one, and show it in README.md
+# make docs          build the site in _site/, to be read without a network: open _site/index.html
 # make readme        write README.md from nbs/index.ipynb
 PYTHON ?= python3
 DATA ?= digits
 ARGS ?=
 export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script
 
-.PHONY: compare test bench conformance readme
+.PHONY: compare test bench conformance docs readme
 compare: .venv/installed
 	.venv/bin/compare_losses --data $(DATA) $(ARGS)
 
@@ -28,6 +29,10 @@ conformance: .venv/installed
 	.venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/index.ipynb
 	.venv/bin/nbdev-clean
 	.venv/bin/python nbs/make_readme.py
+
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --config-file nbs/site/mkdocs.yml
+	@echo "Open _site/index.html"
 
 readme: .venv/installed
 	.venv/bin/python nbs/make_readme.py

@@ -1,24 +1,59 @@
-"Write README.md, and the pictures in it, from nbs/index.ipynb as it is saved"
-import posixpath,re
+"Write README.md, and the pictures in it, from nbs/index.ipynb as it is saved; make_docs.py shows the other notebooks in the same way"
+import base64,posixpath,re
 from pathlib import Path
 import nbformat
-from nbconvert import MarkdownExporter
-from traitlets.config import Config
+
+def fence(
+    text:str,        # What stands between
+    info='python',   # Language, or attributes in braces
+):
+    "A code block in markdown"
+    marks = '`'*max(3, 1 + max(map(len, re.findall('`+', text)), default=0))
+    return f'{marks}{info}\n{text.strip()}\n{marks}'
+
+def output(
+    out,     # An output of a cell
+    alt:str, # What a picture shows, in words
+    save,    # Function of a picture's bytes that says where the text finds it
+):
+    "An output as markdown: the picture or the table if there is one, else the text"
+    data = out.get('data') or {'text/plain': out.text}
+    if 'image/png' in data: return f"![{alt}]({save(base64.b64decode(data['image/png']))})"
+    if 'text/markdown' in data: return data['text/markdown']
+    if 'text/html' in data: return re.sub(r'<style.*?</style>|(?<=<table)[^>]*|(?<=<tr)[^>]*|\n\s*(?=\n)', '', data['text/html'], flags=re.S)
+    return fence(re.sub(r'\x1b\[[\d;]*m', '', data['text/plain']).strip('\n'), '{.text .output}') if data['text/plain'].strip() else ''
+
+def markdown(
+    path:Path,                            # A notebook
+    folder:str,                           # Where the text finds its pictures
+    prose=lambda text: text,              # What becomes of a markdown cell
+    code=lambda text, marks: fence(text), # What becomes of a code cell, by its source and its directives
+):                                        # Text, and the bytes of the pictures by their path
+    "The notebook as it is saved: cells marked `#| hide` are left out, those marked `#| echo: false` show only what they put out"
+    parts,pictures,i,heading = [],{},-1,path.stem
+    for cell in nbformat.read(path, as_version=4).cells:
+        marks = dict(re.findall(r'^#\|[ \t]*([\w-]+):?[ \t]*(.*?)[ \t]*$', cell.source, flags=re.M)) if cell.cell_type == 'code' else {}
+        if marks.keys() & {'hide', 'default_exp'}: continue
+        i += 1
+        if cell.cell_type != 'code':
+            heading = ([heading] + re.findall('^#+ (.*)', cell.source, flags=re.M))[-1]
+            parts.append(prose(cell.source))
+            continue
+        text = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
+        if text.strip() and marks.get('echo') != 'false': parts.append(code(text, marks))
+        for j,out in enumerate(cell.outputs):
+            def save(data):
+                pictures[name := posixpath.join(folder, f'{path.stem}_{i}_{j}.png')] = data
+                return name
+            parts.append(output(out, marks.get('fig-alt', heading), save))
+    return '\n\n'.join(p.strip('\n') for p in parts if p) + '\n', pictures
 
 def readme(
     nbs:Path,  # Folder of the notebooks
 ):             # The text of README.md, and the bytes of its pictures by their path from the top of the repository
-    "README.md and its pictures: cells marked `#| hide` are left out, those marked `#| echo: false` show only what they put out"
-    nb = nbformat.read(nbs/'index.ipynb', as_version=4)
-    nb.cells = [c for c in nb.cells if '#| hide' not in c.source]
-    for cell in nb.cells:
-        if '#| echo: false' in cell.source: cell.metadata['tags'] = ['output_only']
-        if cell.cell_type == 'markdown': cell.source = re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda m: f"]({posixpath.normpath('nbs/' + m[1])})", cell.source)
-    alts = iter(re.findall(r'^#\| fig-alt: (.*)$', '\n'.join(c.source for c in nb.cells), flags=re.M))
-    config = Config({'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': {'output_only'}}})
-    text,resources = MarkdownExporter(config=config).from_notebook_node(nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
-    text = re.sub(r'\s*!\[png\]', lambda _: f'\n\n![{next(alts)}]', text)
-    return re.sub(r'\s*\n{3,}', '\n\n', text).strip() + '\n', resources['outputs']
+    "README.md and its pictures; links are taken from the folder of the notebooks to the top of the repository"
+    def prose(text): return re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda m: f"]({posixpath.normpath('nbs/' + m[1])})", text)
+    return markdown(nbs/'index.ipynb', 'nbs/images', prose)
 
 if __name__ == '__main__':
     nbs = Path(__file__).parent

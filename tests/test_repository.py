@@ -1,5 +1,6 @@
 "Notebooks, exported modules and README are in step and clean; the package builds and installs"
 import os,shutil,subprocess,sys,zipfile
+from configparser import ConfigParser
 from pathlib import Path
 import pytest
 
@@ -62,3 +63,11 @@ def test_all_exports_every_module():
     text = (root/'fastai_losses'/'all.py').read_text()
     for module in (root/'fastai_losses').glob('[a-z]*.py'):
         if module.stem != 'all': assert f'from fastai_losses.{module.stem} import *' in text
+
+def test_citation_is_in_step():
+    config = ConfigParser(delimiters='=')
+    config.read(root/'settings.ini', encoding='utf-8')
+    settings = config['DEFAULT']
+    text = (root/'CITATION.cff').read_text(encoding='utf-8')
+    for line in (f"title: {settings['lib_name']}", f"abstract: {settings['description']}", f"  - name: {settings['author']}", f"version: {settings['version']}", f"license: {settings['license']}"):
+        assert line in text.splitlines()
