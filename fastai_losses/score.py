@@ -40,7 +40,9 @@ def length(
 # %% ../nbs/02_score.ipynb #011
 def _safe(length):
     "Can these lengths be squared and divided by as they are?"
-    return len(length) and 1e-12 < length.min().item() and length.max().item() < 1e12
+    if not len(length): return False
+    low,high = length.aminmax()
+    return 1e-12 < low.item() and high.item() < 1e12
 
 class _OwnAndLength(torch.autograd.Function):
     "The number of the label and the length of each row, with one pass over the outputs for the gradient of both"
@@ -79,7 +81,7 @@ class ScoreLoss(ClassificationLoss):
     def penalty_at(self, x, y):
         if not can_look(x): return super().penalty_at(x, y)
         own,length = _OwnAndLength.apply(x.softmax(-1) if self.probabilities else x, y[:, None])
-        return self.penalty(self.score_at(own, length)) if _safe(length) else super().penalty_at(x, y)
+        return self.penalty(self.score_at(own, length)) if self.probabilities or _safe(length) else super().penalty_at(x, y)
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
         x = full_precision(x)
@@ -130,24 +132,25 @@ class _UnitSurprise(torch.autograd.Function):
     "`-log softmax(x/(t|x|))[y]`, where softmax fits the type; its gradient takes two passes"
     @staticmethod
     def forward(ctx, x, y, length, temperature):
-        u = x*(1/(length*temperature))
+        r = (length*temperature).reciprocal_()
+        u = x*r
         s = u.softmax(-1)
         mean = u.mul_(s).sum(-1, keepdim=True)  # of u, over the softmax
-        ctx.save_for_backward(x, y, length, s, mean)
+        ctx.save_for_backward(x, y, r, s, mean)
         ctx.temperature = temperature
         return -s.gather(-1, y).log().squeeze(-1)
 
     @staticmethod
     def backward(ctx, grad):
-        x,y,length,s,mean = ctx.saved_tensors
+        x,y,r,s,mean = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants the second derivative
-            length = x.norm(dim=-1, keepdim=True)
-            u = x/(length*ctx.temperature)
+            r = 1/(x.norm(dim=-1, keepdim=True)*ctx.temperature)
+            u = x*r
             s = u.softmax(-1)
             mean = (u*s).sum(-1, keepdim=True)
-        grad,r = grad[:, None],1/(length*ctx.temperature)
-        direct = (s*(grad*r)).scatter_add_(-1, y, -grad*r)
-        return direct.addcmul_(x, grad*(x.gather(-1, y)*r - mean)/(length*length)), None, None, None
+        g = grad[:, None]*r
+        direct = (s*g).scatter_add_(-1, y, -g)
+        return direct.addcmul_(x, (x.gather(-1, y)*r - mean)*(g*r), value=ctx.temperature**2), None, None, None
 
 @delegates()
 class LogitNormLoss(SoftmaxLoss):
@@ -165,9 +168,9 @@ class LogitNormLoss(SoftmaxLoss):
     def of_surprise(self, h): return h
     def evidence(self, x): return super().evidence(unit(x)/self.temperature)
     def penalty_at(self, x, y):
-        if can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)):
-            h = _UnitSurprise.apply(x, y[:, None], length, self.temperature)
-            if h.max().item() <= -math.log(torch.finfo(x.dtype).tiny): return h
+        most = 2**0.5/self.temperature + math.log(x.shape[-1])
+        if most <= -math.log(torch.finfo(x.dtype).tiny) and can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)):
+            return _UnitSurprise.apply(x, y[:, None], length, self.temperature)
         return super().penalty_at(unit(x)/self.temperature, y)
     def activation(self, x):
         "Class probabilities: softmax of the outputs divided by `temperature` times their length"

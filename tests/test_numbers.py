@@ -8,6 +8,7 @@ from conftest import all_losses,remake
 from fastai_losses.all import *
 
 mp.dps = 60
+C = 5  # classes of the losses that want to know
 
 def surprise(x, y): return mp.log1p(mp.fsum(mp.exp(x[k] - x[y]) for k in range(len(x)) if k != y))
 def softmax(x):
@@ -39,6 +40,11 @@ def asked(loss, x, y):
     yes,no = questions[type(loss)]
     return mp.fsum((yes if k == y else no)(v, len(x)) for k,v in enumerate(x))
 
+def cosines(loss, x): return [mp.fsum(a*b for a,b in zip(unit(x), v)) for v in loss.vectors.tolist()]
+def warped(loss, x, y):
+    cos = cosines(loss, x)
+    return surprise([mp.mpf(loss.scale)*c for c in cos], y) if loss.scale else 1 - cos[y]
+
 formulas = {  # cost of label y at the outputs x
     CrossEntropy:            lambda loss, x, y: surprise(x, y),
     DotProductLoss:          lambda loss, x, y: -mp.expm1(-surprise(x, y)),
@@ -53,15 +59,18 @@ formulas = {  # cost of label y at the outputs x
     OneVsAllCrossEntropy:    asked,
     SigmoidDistanceLoss:     asked,
     HingeLoss:               hinge,
+    WarpedCrossEntropy:      warped,
+    BinaryCodeLoss:          lambda loss, x, y: mp.fsum(softplus(-c*v) for c,v in zip(loss.codes[y].tolist(), x)),
 }
 
 def test_every_loss_has_a_formula(loss): assert type(loss) in formulas, f"write {type(loss).__name__}'s formula down here"
 
-def of_direction(loss): return isinstance(loss, LogitNormLoss) or isinstance(loss, SphericalLoss) and not loss.probabilities
+def of_direction(loss): return isinstance(loss, (LogitNormLoss, WarpedCrossEntropy)) or isinstance(loss, SphericalLoss) and not loss.probabilities
 def roundings(loss, x, soft):
     "What one rounding of an intermediate result does to the value and to the gradient, in units of the type's epsilon"
     size = max(map(abs, x)) or mp.mpf(1)
     if isinstance(loss, LogitNormLoss): return 1/mp.mpf(loss.temperature), 1/size/loss.temperature
+    if isinstance(loss, WarpedCrossEntropy): return loss.scale or 1, (loss.scale or 1)/size
     if isinstance(loss, HingeLoss): return loss.margin + size, 1
     if isinstance(loss, OneVsAllCrossEntropy): return 1 + size*soft, 1
     if isinstance(loss, ScoreLoss) and not loss.probabilities:
@@ -192,9 +201,12 @@ def test_any_batch(loss, total):
     assert run[0] >= total//len(all_losses())
 
 def test_inf_and_nan_stay_visible(loss):
-    assert loss(torch.tensor([[math.nan, 0.], [0., 1.]]), torch.tensor([0, 1])).isnan()
-    if isinstance(loss, (OneVsAllLoss, HingeLoss)): return  # these have a limit there
-    assert not loss(torch.tensor([[math.inf, 0.], [0., 1.]]), torch.tensor([0, 1])).isfinite()
+    x = torch.zeros(2, loss.n_out or 2)
+    x[0,0] = math.nan
+    assert loss(x, torch.tensor([0, 1])).isnan()
+    if isinstance(loss, (OneVsAllLoss, HingeLoss, BinaryCodeLoss)): return  # these have a limit there
+    x[0,0] = math.inf
+    assert not loss(x, torch.tensor([0, 1])).isfinite()
 
 def test_derivatives(loss):
     C = loss.n_classes or 3

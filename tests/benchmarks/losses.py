@@ -1,7 +1,7 @@
 """Forward and backward of each loss beside torch's cross-entropy and fastai's wrapper of it, on the same tensors.
 
 One thread, one process, all contenders interleaved in random order; medians, as multiples of `F.cross_entropy`.
-Peak memory is that of one forward and backward in a process of its own."""
+The compiled loss (torch.compile, one graph) against the eager one, in turn. Peak memory is that of one forward and backward in a process of its own."""
 import random,re,subprocess,sys,time
 from pathlib import Path
 from statistics import median
@@ -36,6 +36,16 @@ def times(n, c, repetitions):
         for name in random.sample(list(contenders), len(contenders)): taken[name].append(step(contenders[name], x, y))
     return {name: median(t) for name,t in taken.items()}
 
+def compiled(name, n, c, repetitions):
+    "Median time of the compiled loss as a multiple of the eager one's, in turn"
+    x,y = tensors(n, c)
+    loss = contenders[name]
+    torch.compiler.reset()
+    both = loss,torch.compile(lambda x, y: loss(x, y), fullgraph=True)
+    for f in both: step(f, x, y)
+    eager,machine = zip(*([step(f, x, y) for f in both] for _ in range(repetitions)))
+    return median(machine)/median(eager)
+
 def peak(name, n, c):
     "MiB by which the resident memory of this process grows at its highest during one step (Linux)"
     x,y = tensors(n, c)
@@ -55,6 +65,8 @@ def main():
         table[f'({n}, {c})'] = pd.Series({name: t/torchs for name,t in taken.items()})
         if (n, c) == (64, 37): table['(64, 37), of fastai'] = table['(64, 37)']/table['(64, 37)']['fastai CrossEntropyLossFlat']
         print(f'F.cross_entropy at ({n}, {c}): {torchs*1e6:.0f} us', flush=True)
+    n,c = 256,1000
+    table['compiled, of eager (256, 1000)'] = {name: compiled(name, n, c, shapes[n, c]) for name in contenders}
     table['peak MiB (128, 100000)'] = {name: float(subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True).stdout) for name in contenders}
     print(pd.DataFrame(table).to_string(float_format='%.2f'))
 
