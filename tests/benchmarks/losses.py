@@ -68,7 +68,7 @@ def main():
         if (n, c) == (64, 37): table['(64, 37), of fastai'] = table['(64, 37)']/table['(64, 37)']['fastai CrossEntropyLossFlat']
         print(f'F.cross_entropy at ({n}, {c}): {torchs*1e6:.0f} us', flush=True)
     n,c = 256,1000
-    table['compiled, of eager (256, 1000)'] = {name: compiled(name, n, c, shapes[n, c]) for name in contenders}
+    table['compiled, of eager (256, 1000)'] = {name: compiled(name, n, c, shapes[n, c]) for name in contenders if not name.startswith('fastai')}  # fastai's own does not compile in one graph
     table['peak MiB (128, 100000)'] = {name: float(subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True).stdout) for name in contenders}
     print(pd.DataFrame(table).to_string(float_format='%.2f'))
 
