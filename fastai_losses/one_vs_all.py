@@ -62,7 +62,7 @@ class _Answers(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x,y = ctx.saved_tensors
-        grad,pull = grad[:, None],x.sigmoid()
+        grad,pull = once_a_row(grad[:, None]),x.sigmoid()
         pull = pull*grad if torch.is_grad_enabled() else pull.mul_(grad)  # one copy less, unless somebody wants the second derivative
         return pull.scatter_(-1, y, -(-x.gather(-1, y)).sigmoid()*grad), None
 
@@ -73,7 +73,7 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
     def rest(self, x): return F.softplus(x)
     def penalty_at(self, x, y):
         "softplus(x) - x is softplus(-x), without the rounding"
-        if can_look(x): return _Answers.apply(x, y[:, None])
+        if can_look(x) or torch.compiler.is_compiling(): return _Answers.apply(x, y[:, None])
         y = y[:, None]
         return F.softplus(x.scatter(-1, y, -x.gather(-1, y))).sum(-1)
 
@@ -87,6 +87,20 @@ class SigmoidDistanceLoss(OneVsAllLoss):
         return (1 - 2*g.gather(-1, y[:, None]).squeeze(-1) + g.sum(-1))/x.shape[-1]
 
 # %% ../nbs/03_one_vs_all.ipynb #020
+class _Shortfall(torch.autograd.Function):
+    "Sum of max(0, start + x_k) over the classes; the sign of a term is its slope, which compiles far better than the mask that autograd keeps"
+    @staticmethod
+    def forward(ctx, x, start):
+        short = (start + x).relu_()
+        ctx.save_for_backward(short)
+        return short.sum(-1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        short, = ctx.saved_tensors
+        pull = short.sign()*once_a_row(grad[:, None])
+        return pull, pull.sum(-1, keepdim=True)
+
 @delegates()
 class HingeLoss(ClassificationLoss):
     r"$\frac1C\sum_{k\ne y}\max(0, m - x_y + x_k)$, from 0, or the largest of these terms; its best outputs are sure to put the likeliest class first only where that is right more than half of the time; the softmax of them is no probability"
@@ -122,4 +136,5 @@ class HingeLoss(ClassificationLoss):
             return (self.margin - own + other).clamp(min=0)
         own = x.gather(-1, y)
         start = self.margin - own
-        return ((start + x).relu_().sum(-1) - (start + own).squeeze(-1))/x.shape[-1]
+        total = _Shortfall.apply(x, start) if torch.compiler.is_compiling() else (start + x).relu_().sum(-1)
+        return (total - (start + own).squeeze(-1))/x.shape[-1]

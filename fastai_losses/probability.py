@@ -33,7 +33,7 @@ class _Surprise(torch.autograd.Function):
     def backward(ctx, grad):
         x,y,s = ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling(): s = x.softmax(-1)  # somebody wants the second derivative
-        grad = grad[:, None]
+        grad = once_a_row(grad[:, None])
         return (s*grad).scatter_add_(-1, y, -grad), None
 
 def surprise(

@@ -19,11 +19,28 @@ def _scale(x):
     scale = x.detach().abs().amax(-1, keepdim=True)
     return torch.where(scale == 0, 1, scale.clamp(min=torch.finfo(x.dtype).tiny))
 
+class _Unit(torch.autograd.Function):
+    "`unit` with a gradient of its own, which compiles better than autograd's"
+    @staticmethod
+    def forward(ctx, x, scale):
+        norm = (x/scale).norm(dim=-1, keepdim=True)
+        norm = norm.where(norm > 0, 1)
+        ctx.save_for_backward(x, scale, norm)
+        return x/scale/norm
+
+    @staticmethod
+    def backward(ctx, grad):
+        x,scale,norm = ctx.saved_tensors
+        u,most = x/scale/norm,torch.finfo(x.dtype).max/2*scale
+        along = once_a_row((u*grad).sum(-1, keepdim=True))
+        return ((grad - u*along)/norm).clamp(-most, most)/scale, None
+
 def unit(
-    x:Tensor,  # (M, C)
-)->Tensor:     # (M, C) rows of length 1; a row of zeros stays
+    x:Tensor,  # (..., C)
+)->Tensor:     # (..., C) rows of length 1; a row of zeros stays
     "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself, near 0 it is held at half the largest number of its type"
     scale,limits = _scale(x),torch.finfo(x.dtype)
+    if torch.compiler.is_compiling(): return _Unit.apply(x, scale)
     x = x/scale
     if x.requires_grad and not (can_look(scale) and (scale > 1e9*limits.tiny).all()):
         x.register_hook(lambda grad: grad.clamp(-limits.max/2*scale, limits.max/2*scale))
@@ -45,18 +62,21 @@ def _safe(length):
     return 1e-12 < low.item() and high.item() < 1e12
 
 class _OwnAndLength(torch.autograd.Function):
-    "The number of the label and the length of each row, with one pass over the outputs for the gradient of both"
+    "The number of the label and the length of each row, with one pass over the outputs for the gradient of both; compiled, for rows of any length"
     @staticmethod
     def forward(ctx, x, y):
-        length = x.norm(dim=-1)
-        ctx.save_for_backward(x, y, length)
-        return x.gather(-1, y).squeeze(-1), length
+        norm = length(x).squeeze(-1) if torch.compiler.is_compiling() else x.norm(dim=-1)
+        ctx.save_for_backward(x, y, norm)
+        return x.gather(-1, y).squeeze(-1), norm
 
     @staticmethod
     def backward(ctx, own_grad, length_grad):
-        x,y,length = ctx.saved_tensors
-        if torch.is_grad_enabled(): length = x.norm(dim=-1)  # somebody wants the second derivative
-        return (x*(length_grad/length)[:, None]).scatter_add_(-1, y, own_grad[:, None]), None
+        x,y,norm = ctx.saved_tensors
+        if torch.compiler.is_compiling(): pull = x*once_a_row(1/norm.where(norm > 0, 1)[:, None])*once_a_row(length_grad[:, None])
+        else:
+            if torch.is_grad_enabled(): norm = x.norm(dim=-1)  # somebody wants the second derivative
+            pull = x*(length_grad/norm)[:, None]
+        return pull.scatter_add_(-1, y, own_grad[:, None]), None
 
 @delegates()
 class ScoreLoss(ClassificationLoss):
@@ -79,9 +99,10 @@ class ScoreLoss(ClassificationLoss):
     def evidence(self, x): return self.score(x.softmax(-1) if self.probabilities else x)
     def penalty(self, e): return 1 - e
     def penalty_at(self, x, y):
-        if not can_look(x): return super().penalty_at(x, y)
+        compiling = torch.compiler.is_compiling()
+        if not (compiling or can_look(x)): return super().penalty_at(x, y)
         own,length = _OwnAndLength.apply(x.softmax(-1) if self.probabilities else x, y[:, None])
-        return self.penalty(self.score_at(own, length)) if self.probabilities or _safe(length) else super().penalty_at(x, y)
+        return self.penalty(self.score_at(own, length)) if self.probabilities or compiling or _safe(length) else super().penalty_at(x, y)
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
         x = full_precision(x)
@@ -98,7 +119,7 @@ class SphericalLoss(ScoreLoss):
     @property
     def largest_gradient(self): return 2/27**0.5 if self.probabilities else math.inf  # of u(1-u^2), u = s_y/|s|; of 1/|x|
     def score(self, x): return unit(x)
-    def score_at(self, own, length): return own/length
+    def score_at(self, own, length): return own/length.where(length > 0, 1)
 
 # %% ../nbs/02_score.ipynb #014
 class BrierLoss(ScoreLoss):

@@ -236,3 +236,15 @@ def test_those_that_torch_has(reduction):
     for a,b in pairs:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(*(torch.autograd.grad(v.sum(), x, retain_graph=True)[0] for v in (a, b)), rtol=1e-12, atol=1e-12)
+
+def test_compiled_is_eager(loss):
+    "What is compiled cannot look at values, so it takes other ways; rows of all sizes, from zeros"
+    sizes,generator = torch.tensor([0., torch.finfo(torch.float32).tiny, 1e-30, 1e-10, 1., 100., 1e4]),torch.Generator().manual_seed(1)
+    x = (sizes[:, None, None]*torch.randn(4, loss.n_out or C, generator=generator)).flatten(0, 1)
+    y,loss = torch.randint(0, C, (len(x),), generator=generator),remake(loss, reduction='sum')
+    torch.compiler.reset()
+    def value_and_grad(f): return (value := f(leaf := x.clone().requires_grad_(), y)), *torch.autograd.grad(value, leaf)
+    (ours,grads),(value,expected) = value_and_grad(torch.compile(lambda x, y: loss(x, y), fullgraph=True, backend='aot_eager')),value_and_grad(loss)
+    torch.testing.assert_close(ours, value)
+    largest = expected.abs().amax(-1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(grads/largest, expected/largest, rtol=1e-4, atol=1e-5)
