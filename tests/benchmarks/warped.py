@@ -12,18 +12,18 @@ from torch import nn
 from torch.nn import functional as F
 from fastai_losses.warped import *
 
-N,features,C,n,bits = 128,512,100_000,64,64
+N,features,n,bits = 128,512,64,64
 
-def linear(): return nn.Linear(features, C),F.cross_entropy,lambda outputs: outputs.argmax(-1)
-def warped(**kwargs):
+def linear(C): return nn.Linear(features, C),F.cross_entropy,lambda outputs: outputs.argmax(-1)
+def warped(C, **kwargs):
     loss = WarpedCrossEntropy(torch.randn(C, n), **kwargs)
     return nn.Linear(features, n),loss,loss.nearest
-def binary():
+def binary(C):
     loss = BinaryCodeLoss(torch.randint(0, 2, (C, bits)))
     return nn.Linear(features, bits),loss,loss.nearest
-contenders = {'linear head, F.cross_entropy': linear, f'Warped, {n} dimensions': warped, f'Warped, {n} dimensions, scale 10': lambda: warped(scale=10), f'BinaryCodeLoss, {bits} bits': binary}
+contenders = {'linear head, F.cross_entropy': linear, f'Warped, {n} dimensions': warped, f'Warped, {n} dimensions, scale 10': lambda C: warped(C, scale=10), f'BinaryCodeLoss, {bits} bits': binary}
 
-def batch(): return torch.randn(N, features),torch.randint(0, C, (N,))
+def batch(C): return torch.randn(N, features),torch.randint(0, C, (N,))
 
 def step(head, loss, x, y):
     for p in head.parameters(): p.grad = None
@@ -37,10 +37,10 @@ def decode(head, nearest, x):
     nearest(head(x))
     return time.perf_counter() - start
 
-def peak(name):
-    "MiB by which the resident memory of this process grows during a training step, and during a decoding"
-    head,loss,nearest = contenders[name]()
-    x,y = batch()
+def peak(name, C):
+    "MiB by which the resident memory of this process grows during a decoding, and during a training step"
+    head,loss,nearest = contenders[name](C)
+    x,y = batch(C)
     step(nn.Linear(features, 8), WarpedCrossEntropy(torch.randn(8, 8)), x, y % 8)
     def high_water(): return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
     def growth(action):
@@ -50,10 +50,11 @@ def peak(name):
         return high_water() - before
     return growth(lambda: decode(head, nearest, x)), growth(lambda: step(head, loss, x, y))
 
-def main(repetitions=7):
+def costs(C, repetitions=7):
+    "Table of what a step and a decoding with `C` classes take"
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    made,(x,y) = {name: make() for name,make in contenders.items()},batch()
+    made,(x,y) = {name: make(C) for name,make in contenders.items()},batch(C)
     steps,decodings = ({name: [] for name in made} for _ in range(2))
     for _ in range(repetitions):
         for name in random.sample(list(made), len(made)):
@@ -61,12 +62,15 @@ def main(repetitions=7):
             quick = name.startswith('Bin') or name == f'Warped, {n} dimensions'
             for _ in range(20 if quick else 1): steps[name].append(step(head, loss, x, y))
             decodings[name].append(decode(head, nearest, x))
-    memory = {name: eval(subprocess.run([sys.executable, '-W', 'ignore', __file__, name], capture_output=True, text=True, check=True).stdout) for name in made}
+    memory = {name: eval(subprocess.run([sys.executable, '-W', 'ignore', __file__, name, str(C)], capture_output=True, text=True, check=True).stdout) for name in made}
     def held(name):
         head,loss,_ = made[name]
         return sum(p.nbytes for p in head.parameters())/2**20, sum(b.nbytes for b in loss.buffers())/2**20 if isinstance(loss, nn.Module) else 0
-    table = pd.DataFrame({name: {'step (ms)': 1e3*median(steps[name]), 'step memory (MiB)': memory[name][1], 'decode (ms)': 1e3*median(decodings[name]),
+    return pd.DataFrame({name: {'step (ms)': 1e3*median(steps[name]), 'step memory (MiB)': memory[name][1], 'decode (ms)': 1e3*median(decodings[name]),
         'decode memory (MiB)': memory[name][0], 'weights (MiB)': held(name)[0], 'vectors (MiB)': held(name)[1]} for name in made}).T
+
+def main(C=100_000):
+    table = costs(C)
     first = table.iloc[0]
     for column in ('step (ms)', 'step memory (MiB)', 'decode (ms)'): table[f'{column.split(" (")[0]}: 1/'] = first[column]/table[column].clip(lower=0.1 if 'MiB' in column else 0)
     print(f'{N} items, {features} features, {C} classes\n{table.to_string(float_format="%.2f")}')
@@ -74,5 +78,5 @@ def main(repetitions=7):
 if __name__ == '__main__':
     if len(sys.argv) > 1:
         torch.set_num_threads(1)
-        print(peak(sys.argv[1]))
+        print(peak(sys.argv[1], int(sys.argv[2])))
     else: main()
