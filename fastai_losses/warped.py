@@ -162,14 +162,15 @@ def class_means(
     features=None,  # A module or function that turns a batch of inputs into (N, ...) features; None: the inputs themselves
 )->Tensor:          # (C, d) mean of each class, features flattened, on the CPU
     "Mean features of each class over the training set, one batch in memory at a time; the validation set is never looked at"
-    total = count = 0
+    total = None
     was_training = getattr(features, 'training', False)
     if was_training: features.eval()
     try:
         for *x,y in dls.train.new(shuffle=False, drop_last=False):
             x = (features(*x) if features else x[0]).as_subclass(Tensor).flatten(1).double().cpu()
-            each = F.one_hot(y.as_subclass(Tensor).cpu().long(), dls.c).double()
-            total,count = total + each.T@x,count + each.sum(0)
+            y = y.as_subclass(Tensor).cpu().long()
+            if total is None: total,count = x.new_zeros(dls.c, x.shape[1]),x.new_zeros(dls.c)
+            total.index_add_(0, y, x); count.index_add_(0, y, torch.ones_like(x[:, 0]))
     finally:
         if was_training: features.train()
     if (count == 0).any(): raise ValueError(f"no mean for a class without training items: {(count == 0).nonzero()[:, 0].tolist()[:5]}")
