@@ -19,33 +19,39 @@ def _scale(x):
     scale = x.detach().abs().amax(-1, keepdim=True)
     return torch.where(scale == 0, 1, scale.clamp(min=torch.finfo(x.dtype).tiny))
 
+def _scaled(x):
+    "`x` divided by its `_scale`, and that; the gradient is held where a tiny scale would carry it out of range"
+    scale,limits = _scale(x),torch.finfo(x.dtype)
+    x = x/scale
+    if x.requires_grad and not (can_look(scale) and (scale > 1e9*limits.tiny).all()):
+        x.register_hook(lambda grad: grad.clamp(-limits.max/2*scale, limits.max/2*scale))
+    return x
+
+def _divisor(x):
+    "Length of each row, 1 for a row of zeros"
+    norm = x.norm(dim=-1, keepdim=True)
+    return norm.where(norm > 0, 1)
+
 class _Unit(torch.autograd.Function):
-    "`unit` with a gradient of its own, which compiles better than autograd's"
+    "Rows divided by their length, with a gradient that compiles better than autograd's"
     @staticmethod
-    def forward(ctx, x, scale):
-        norm = (x/scale).norm(dim=-1, keepdim=True)
-        norm = norm.where(norm > 0, 1)
-        ctx.save_for_backward(x, scale, norm)
-        return x/scale/norm
+    def forward(ctx, x):
+        norm = _divisor(x)
+        ctx.save_for_backward(x, norm)
+        return x/norm
 
     @staticmethod
     def backward(ctx, grad):
-        x,scale,norm = ctx.saved_tensors
-        u,most = x/scale/norm,torch.finfo(x.dtype).max/2*scale
-        along = once_a_row((u*grad).sum(-1, keepdim=True))
-        return ((grad - u*along)/norm).clamp(-most, most)/scale, None
+        x,norm = ctx.saved_tensors
+        u = x/norm
+        return (grad - u*once_a_row((u*grad).sum(-1, keepdim=True)))/norm
 
 def unit(
     x:Tensor,  # (..., C)
 )->Tensor:     # (..., C) rows of length 1; a row of zeros stays
     "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself, near 0 it is held at half the largest number of its type"
-    scale,limits = _scale(x),torch.finfo(x.dtype)
-    if torch.compiler.is_compiling(): return _Unit.apply(x, scale)
-    x = x/scale
-    if x.requires_grad and not (can_look(scale) and (scale > 1e9*limits.tiny).all()):
-        x.register_hook(lambda grad: grad.clamp(-limits.max/2*scale, limits.max/2*scale))
-    norm = x.norm(dim=-1, keepdim=True)
-    return x/norm.where(norm > 0, 1)
+    x = _scaled(x)
+    return _Unit.apply(x) if torch.compiler.is_compiling() else x/_divisor(x)
 
 def length(
     x:Tensor,  # (M, C)
@@ -164,14 +170,14 @@ class _UnitSurprise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x,y,r,s,mean = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants the second derivative
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # somebody wants the second derivative
             r = 1/(x.norm(dim=-1, keepdim=True)*ctx.temperature)
             u = x*r
             s = u.softmax(-1)
             mean = (u*s).sum(-1, keepdim=True)
-        g = grad[:, None]*r
+        g = once_a_row(grad[:, None]*r)
         direct = (s*g).scatter_add_(-1, y, -g)
-        return direct.addcmul_(x, (x.gather(-1, y)*r - mean)*(g*r), value=ctx.temperature**2), None, None, None
+        return direct.addcmul_(x, once_a_row((x.gather(-1, y)*r - mean)*(g*r)), value=ctx.temperature**2), None, None, None
 
 @delegates()
 class LogitNormLoss(SoftmaxLoss):
@@ -190,8 +196,9 @@ class LogitNormLoss(SoftmaxLoss):
     def evidence(self, x): return super().evidence(unit(x)/self.temperature)
     def penalty_at(self, x, y):
         most = 2**0.5/self.temperature + math.log(x.shape[-1])
-        if most <= -math.log(torch.finfo(x.dtype).tiny) and can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)):
-            return _UnitSurprise.apply(x, y[:, None], length, self.temperature)
+        if most <= -math.log(torch.finfo(x.dtype).tiny):
+            if torch.compiler.is_compiling(): return _UnitSurprise.apply(x := _scaled(x), y[:, None], _divisor(x.detach()), self.temperature)
+            if can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)): return _UnitSurprise.apply(x, y[:, None], length, self.temperature)
         return super().penalty_at(unit(x)/self.temperature, y)
     def activation(self, x):
         "Class probabilities: softmax of the outputs divided by `temperature` times their length"

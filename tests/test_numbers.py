@@ -246,5 +246,6 @@ def test_compiled_is_eager(loss):
     def value_and_grad(f): return (value := f(leaf := x.clone().requires_grad_(), y)), *torch.autograd.grad(value, leaf)
     (ours,grads),(value,expected) = value_and_grad(torch.compile(lambda x, y: loss(x, y), fullgraph=True, backend='aot_eager')),value_and_grad(loss)
     torch.testing.assert_close(ours, value)
-    largest = expected.abs().amax(-1, keepdim=True).clamp(min=1)
+    grads,expected = (g.unflatten(0, (len(sizes), 4)) for g in (grads, expected))
+    largest = expected.abs().amax((1, 2), keepdim=True).clamp(min=1)  # of all rows of a size: rounding makes that of a row that is nearly certain a small difference of large numbers
     torch.testing.assert_close(grads/largest, expected/largest, rtol=1e-4, atol=1e-5)

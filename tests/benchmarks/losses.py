@@ -4,7 +4,7 @@ One thread, one process, all contenders interleaved in random order; medians, as
 Peak memory is that of one forward and backward in a process of its own.
 The compiled loss (torch.compile, one graph) runs against the eager one, in turn. What a compiled call costs beyond its kernels, some 50 us more than
 an eager one on the CPU, counts against it. torch's own `F.cross_entropy` comes out slower than that at (256, 1000), since its compiled gradient computes every
-exponential again and compares every class with the label; LogitNormLoss does, since compiled code cannot look whether its lengths can be divided by as they are."""
+exponential again and compares every class with the label."""
 import random,re,subprocess,sys,time
 from pathlib import Path
 from statistics import median
