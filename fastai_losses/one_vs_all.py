@@ -14,9 +14,25 @@ from fastcore.meta import delegates
 from .core import *
 
 # %% ../nbs/03_one_vs_all.ipynb #009
+class _Answers(torch.autograd.Function):
+    "Sum of rest(x_k), with rest(-x_y) at the label"
+    @staticmethod
+    def forward(ctx, x, y, rest, slope):
+        ctx.save_for_backward(x, y)
+        ctx.slope = slope
+        return rest(x).scatter_(-1, y, rest(-x.gather(-1, y))).sum(-1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x,y = ctx.saved_tensors
+        grad,pull = once_a_row(grad[:, None]),ctx.slope(x)
+        pull = pull*grad if torch.is_grad_enabled() else pull.mul_(grad)  # one copy less, unless somebody wants the second derivative
+        return pull.scatter_(-1, y, -ctx.slope(-x.gather(-1, y))*grad), None, None, None
+
 @delegates()
 class OneVsAllLoss(ClassificationLoss):
     "Every class is a yes-or-no question; the outputs are the answers before a sigmoid"
+    averaged = False  # Is the sum over the classes divided by their number?
     def __init__(self,
         multi_hot:bool=False,  # Float targets (N, C) say for each class whether it is right; `weight` then weighs the questions, and label smoothing pulls answers to 1/2
         **kwargs
@@ -32,8 +48,18 @@ class OneVsAllLoss(ClassificationLoss):
         "What each class pays, for (M, C) outputs"
         raise NotImplementedError(f"{type(self).__name__} has no rest(x)")
 
-    def evidence(self, x): return self.own(x) - self.rest(x).sum(-1, keepdim=True)
+    def slope(self, x:Tensor)->Tensor:
+        "Derivative of `rest`, in a tensor of its own"
+        raise NotImplementedError(f"{type(self).__name__} has no slope(x)")
+
+    def _total(self, costs, x): return costs/x.shape[-1] if self.averaged else costs
+    def evidence(self, x): return self._total(self.own(x) - self.rest(x).sum(-1, keepdim=True), x)
     def penalty(self, e): return -e
+    def penalty_at(self, x, y):
+        y = y[:, None]
+        by_hand = can_look(x) or torch.compiler.is_compiling()
+        return self._total(_Answers.apply(x, y, self.rest, self.slope) if by_hand else self.rest(x.scatter(-1, y, -x.gather(-1, y))).sum(-1), x)
+
     def activation(self, x):
         "Sigmoid of each output: the probability of that class, whatever the others"
         return full_precision(x).sigmoid()
@@ -50,41 +76,23 @@ class OneVsAllLoss(ClassificationLoss):
         if self.label_smoothing: t = t*(1-self.label_smoothing) + self.label_smoothing/2
         costs = self.rest(x) - t*self.own(x)
         if self.weight is not None: costs = costs*self._class_weight(x.shape[-1], x.dtype)
-        return costs.sum(-1), None
-
-class _Answers(torch.autograd.Function):
-    "Sum of softplus(x), with softplus(-x) at the label; autograd would copy the outputs to turn that one round"
-    @staticmethod
-    def forward(ctx, x, y):
-        ctx.save_for_backward(x, y)
-        return F.softplus(x).scatter_(-1, y, F.softplus(-x.gather(-1, y))).sum(-1)
-
-    @staticmethod
-    def backward(ctx, grad):
-        x,y = ctx.saved_tensors
-        grad,pull = once_a_row(grad[:, None]),x.sigmoid()
-        pull = pull*grad if torch.is_grad_enabled() else pull.mul_(grad)  # one copy less, unless somebody wants the second derivative
-        return pull.scatter_(-1, y, -(-x.gather(-1, y)).sigmoid()*grad), None
+        return self._total(costs.sum(-1), x), None
 
 class OneVsAllCrossEntropy(OneVsAllLoss):
     r"$\sum_k \text{softplus}(x_k) - x_y$, from 0: binary cross-entropy summed over the classes; the probabilities are the sigmoid of the outputs"
     range,proper,largest_gradient = (0., math.inf),True,1.
     def own(self, x): return x
     def rest(self, x): return F.softplus(x)
-    def penalty_at(self, x, y):
-        "softplus(x) - x is softplus(-x), without the rounding"
-        if can_look(x) or torch.compiler.is_compiling(): return _Answers.apply(x, y[:, None])
-        y = y[:, None]
-        return F.softplus(x.scatter(-1, y, -x.gather(-1, y))).sum(-1)
+    def slope(self, x): return x.sigmoid()
 
 class SigmoidDistanceLoss(OneVsAllLoss):
     r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"
-    range,proper,largest_gradient = (0., 1.),False,1/8  # 1/(4C) at C classes
-    def own(self, x): return (2*x.sigmoid() - 1)/x.shape[-1]
-    def rest(self, x): return x.sigmoid()/x.shape[-1]
-    def penalty_at(self, x, y):
+    range,proper,largest_gradient,averaged = (0., 1.),False,1/8,True  # the gradient: 1/(4C) at C classes
+    def own(self, x): return 2*x.sigmoid() - 1
+    def rest(self, x): return x.sigmoid()
+    def slope(self, x):
         g = x.sigmoid()
-        return (1 - 2*g.gather(-1, y[:, None]).squeeze(-1) + g.sum(-1))/x.shape[-1]
+        return torch.addcmul(g, g, g, value=-1)
 
 # %% ../nbs/03_one_vs_all.ipynb #020
 class _Shortfall(torch.autograd.Function):
