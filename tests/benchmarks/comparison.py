@@ -39,7 +39,7 @@ def timed(f, *args):
 def overhead(rounds=4):
     "Processor seconds of the three, in turn, in one process"
     ways = {'by hand': by_hand, 'comparison': compared(0), 'comparison, images in memory': compared(1.)}
-    losses = {'cross-entropy': CrossEntropy()}
+    losses = {'cross-entropy': CrossEntropy(), 'dot product': DotProductLoss(), 'Brier': BrierLoss()}  # the data are looked at once for a comparison
     with tempfile.TemporaryDirectory() as d:
         dls = photos(Path(d))
         for f in ways.values(): f(dls, losses)
