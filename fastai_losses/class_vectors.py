@@ -12,7 +12,7 @@ from bisect import bisect_left
 import numpy as np
 import torch
 import matplotlib.pyplot as plt
-from scipy.linalg import hadamard,helmert
+from scipy.linalg import block_diag,hadamard,helmert
 from scipy.optimize import brentq,minimize,quadratic_assignment
 from scipy.spatial.distance import pdist,squareform
 from scipy.special import comb,roots_jacobi
@@ -106,23 +106,38 @@ def _random(k, n, seed):
     x = np.random.default_rng(seed).standard_normal((k, n))
     return x/np.linalg.norm(x, axis=1, keepdims=True)
 
-def _whole(x, turns): return np.concatenate([x@g for g in turns])
+class _Orbits:
+    "Generators and their copies under rotations: the orbits of a group"
+    def __init__(self, *kinds):  # (number of generators, (s, n, n) rotations that make the copies, none first, (n, n) projection on where the generators may lie)
+        self.kinds = [kind for kind in kinds if kind[0]]
+        self.sizes = np.concatenate([[len(turns)]*count for count,turns,_ in self.kinds])
+        self.own = self.sizes.cumsum() - self.sizes  # place of each generator among all vectors
+        self.weight = self.sizes[:, None]/self.sizes.max() if len(set(self.sizes)) > 1 else None
+        self.copies = [(count, turns.transpose(1, 0, 2).reshape(turns.shape[1], -1)) for count,turns,_ in self.kinds]
+    def whole(self, x):
+        "(k, n) vectors that the generators stand for"
+        all,i = [],0
+        for count,turns in self.copies: all,i = all + [(x[i:i+count]@turns).reshape(-1, x.shape[1])],i+count
+        return np.concatenate(all)
+    def start(self, rng): return np.concatenate([rng.standard_normal((count, len(home)))@home for count,_,home in self.kinds])
 
-def _pull(y, turns, energy):
-    "`energy` of all cosines of the vectors that `y` and its turned copies point to, and its gradient"
-    y = y.reshape(-1, turns.shape[1])
+def _alone(k, n): return _Orbits((k, np.eye(n)[None], np.eye(n)))
+
+def _pull(y, orbits, energy):
+    "`energy` of all cosines of the vectors that `y` and its copies point to, and its gradient"
+    y = y.reshape(len(orbits.own), -1)
     length = np.sqrt((y*y).sum(1, keepdims=True))
     x = y/length
-    everyone = _whole(x, turns)
+    everyone = orbits.whole(x)
     cos = x@everyone.T
-    np.fill_diagonal(cos, -3)  # no vector meets itself
+    cos[np.arange(len(x)), orbits.own] = -3  # no vector meets itself
     value,slope = energy(cos)
     grad = 2*(slope@everyone)
     return value, ((grad - (grad*x).sum(1, keepdims=True)*x)/length).ravel()
 
-def _relax(x, turns, energy, steps):
+def _relax(x, orbits, energy, steps):
     "`x` after L-BFGS has lowered the energy for so many steps, and what that cost"
-    out = minimize(_pull, x.ravel(), args=(turns, energy), jac=True, method='L-BFGS-B', options=dict(maxiter=steps, maxfun=2*steps, maxcor=10, ftol=1e-13, gtol=1e-10))
+    out = minimize(_pull, x.ravel(), args=(orbits, energy), jac=True, method='L-BFGS-B', options=dict(maxiter=steps, maxfun=2*steps, maxcor=10, ftol=1e-13, gtol=1e-10))
     x = out.x.reshape(x.shape)
     return x/np.linalg.norm(x, axis=1, keepdims=True), out.nfev
 
@@ -138,10 +153,11 @@ def _thomson(cos): d = np.sqrt(np.maximum(2 - 2*cos, 1e-12)); return (1/d).sum()
 _energies = dict(sum=_sum, exp=_exp, thomson=_thomson)
 
 # %% ../nbs/04_class_vectors.ipynb #026
-def _soft_max(t):
+def _soft_max(t, weight=None):  # weight of each row: generators of many copies count for them all
     def energy(cos):
         top = cos.max()
         cos -= top; cos *= t; np.exp(cos, out=cos)
+        if weight is not None: cos *= weight
         total = cos.sum()
         cos /= total
         return top + math.log(total)/t, cos
@@ -164,35 +180,64 @@ def _turns(order, n, first):
     for _ in range(order-1): powers.append(powers[-1]@g)
     return np.stack(powers)
 
+
+# %% ../nbs/04_class_vectors.ipynb #c45b021d
+def _ring(p, m, n):
+    "(m, p, n, n) rotations that permute the coordinates of rings of `p` places, without what they have in common: by the `m` jumps, each followed by all shifts"
+    rings,i = n//(p-1),np.arange(p)
+    rest = np.eye(n - rings*(p-1))
+    inside = block_diag(np.kron(np.eye(rings), helmert(p)), rest)
+    jumps = [u for u in range(1, p) if pow(u, m, p) == 1]
+    return np.stack([[inside@block_diag(np.kron(np.eye(rings), np.eye(p)[(u*i + s) % p]), rest)@inside.T for s in i] for u in jumps])
+
+def _ring_orbits(k, n):
+    "`k` vectors in `n` dimensions in orbits of shifts and jumps, with and without opposites, made from `n` generators at most, of which the jumps move a fifth or more"
+    for p in range(5, n+2):
+        if all(p % q for q in range(2, p)):
+            for m in (m for m in range(3, p) if (p-1) % m == 0):
+                for signs in ([1], [1, -1]):
+                    for fixed in range(2 if n % (p-1) else 1):
+                        rows = (k//len(signs) - fixed)//p
+                        if rows*p*len(signs) + fixed*len(signs) != k: continue
+                        turns = _ring(p, m, n)
+                        both = lambda g: np.concatenate([s*g for s in signs])
+                        for many in range(rows//m, -1, -1):
+                            if (few := rows - many*m) > min(4*many, n - many - fixed): break
+                            yield _Orbits((many, both(turns.reshape(-1, n, n)), np.eye(n)), (few, both(turns[0]), turns[:, 0].mean(0)), (fixed, both(np.eye(n)[None]), turns.mean((0, 1))))
+
 def _symmetries(k, n):
-    "Groups of rotations under which `k` vectors in `n` dimensions can be the same: none, point reflection, and turns that fit both numbers"
-    groups = [_turns(1, n, 0)]
-    if k % 2 == 0: groups.append(_turns(2, n, 1) if n == 1 else np.stack([np.eye(n), -np.eye(n)]))
+    "Ways for `k` vectors in `n` dimensions to be symmetric: none, point reflection, and the turns and rings that fit both numbers"
+    eye,groups = np.eye(n),[]
+    if k % 2 == 0: groups.append(np.stack([eye, -eye]))
     for order in range(2, 2*n+3):
         if k % order or not (n % order == 0 or (n-1) % order == 0 or n % (order-1) == 0): continue
         for first in (0, 1) if n % order else (0,):
             turns = _turns(order, n, first)
             groups.append(turns)
             if order % 2 and k % (2*order) == 0: groups.append(np.concatenate([turns, -turns]))
-    return groups
+    return [_alone(k, n), *(_Orbits((k//len(turns), turns, eye)) for turns in groups), *_ring_orbits(k, n)]
 
 # %% ../nbs/04_class_vectors.ipynb #035
 def _optimized(k, n, seed, budget=1.2e10):
     "`k` unit vectors in `n` dimensions whose largest cosine is as small as many starts can make it"
     rng,groups,found = np.random.default_rng(seed),_symmetries(k, n),[]
-    cost = [(k/len(g))*(k*(n+15) + 200*n) + 300_000 for g in groups]  # of one call of the energy, about, in half nanoseconds
-    share = [len(groups)/2]*(2 - k % 2) + [1]*len(groups)             # no symmetry, or opposites: as much as all others together
+    cost = [len(o.own)*(k*(n+15) + 200*n) + 100_000 for o in groups]  # of one call of the energy, about, in half nanoseconds
+    few = [len(o.own) <= n for o in groups]                           # generators, so that a start is over at once
+    plain = 2 - k % 2                                                 # no symmetry, or opposites
+    share = [6 if f else 1 for f in few[plain:]]
+    share = [max(1, sum(share)/4)]*plain + share
     spent,extra,starts = [0.]*len(groups),0.,[0]*len(groups)
     bound = separation_bound(k, n)
     def steps(i, most): return int(max(20, min(most, budget/cost[i]/14)))
+    def strides(i, first): return [(j, (200 if j <= 4 else 100) if few[i] else (300 if j <= 4 else 150)) for j in range(first, 9, 3 if few[i] else 1)]
     while sum(starts) < 12*len(groups) + k//2 and sum(spent) + extra < budget:
-        promising = found and extra < sum(spent)
+        promising = found and extra < sum(spent)/2
         i = min(found)[2] if promising else min(range(len(groups)), key=lambda i: ((spent[i] + 100*cost[i])/share[i], i))
-        x,work = rng.standard_normal((k//len(groups[i]), n)),0
-        for j in range((3, 4, 2, 6)[starts[i] % 4], 9):
-            x,calls = _relax(x, groups[i], _soft_max(2.**j), steps(i, 300 if j <= 4 else 150))
+        x,work = groups[i].start(rng),0
+        for j,most in strides(i, (3, 4, 2, 6)[starts[i] % 4]):
+            x,calls = _relax(x, groups[i], _soft_max(2.**j, groups[i].weight), steps(i, most))
             work += calls*cost[i]
-        found.append((_largest(_whole(x, groups[i])), len(found), i, x))
+        found.append((_largest(groups[i].whole(x)), len(found), i, x))
         starts[i] += 1
         if promising: extra += work
         else: spent[i] += work
@@ -201,9 +246,9 @@ def _optimized(k, n, seed, budget=1.2e10):
     for _,order,i,x in sorted(found, key=lambda o: o[:2])[:4]:
         if work > budget/8: break
         for j in range(9, 17):
-            x,calls = _relax(x, groups[i], _soft_max(2.**j), steps(i, 100))
+            x,calls = _relax(x, groups[i], _soft_max(2.**j, groups[i].weight), steps(i, 100))
             work += calls*cost[i]
-        x = _whole(x, groups[i])
+        x = groups[i].whole(x)
         finished.append((_largest(x), order, x))
     best,_,chosen = min(finished)
     x = chosen
@@ -266,7 +311,7 @@ def class_vectors(
     if k > _most and method in ('optimized', *_energies): raise ValueError(f"{method!r} looks at all pairs, too many at k={k} classes: at most {_most}; take 'auto', 'code' or 'random'")
     with threadpool_limits(1):  # the order of additions, and with it the last bit, depends on the number of threads
         if method == 'random': v = _random(k, n, seed)
-        elif method in _energies: v = _relax(_random(k, n, seed), _turns(1, n, 0), _energies[method], 1000)[0]
+        elif method in _energies: v = _relax(_random(k, n, seed), _alone(k, n), _energies[method], 1000)[0]
         elif method == 'code': v = _code(k, n)
         elif method == 'optimized': v = _optimized(k, n, seed)
         elif method == 'auto': v = _auto(k, n, seed)
@@ -337,9 +382,9 @@ def class_vectors_from_means(
 
 def _spread(start, spread):
     "Vectors near `start` whose largest cosine has gone the share `spread` of the way down to where it can be pushed from there"
-    still,low = np.eye(start.shape[1])[None],separation_bound(*start.shape)
+    alone,low = _alone(*start.shape),separation_bound(*start.shape)
     apart = _hold_apart(start, start, low)
-    for j in range(6, 17, 2): apart,_ = _relax(apart, still, _soft_max(2.**j), 60)
+    for j in range(6, 17, 2): apart,_ = _relax(apart, alone, _soft_max(2.**j), 60)
     low,high = _largest(apart),_largest(start)
     if spread == 1 or low >= high: return apart if low < high else start
     goal = high + spread*(low - high)
@@ -348,12 +393,12 @@ def _spread(start, spread):
 
 def _hold_apart(x, home, goal):
     "Vectors as near to `home` as they can be with no cosine above `goal`, looked for from `x` on"
-    still = np.eye(x.shape[1])[None]
+    alone = _alone(*x.shape)
     def energy(cos):
         over = np.maximum(cos - goal, 0)
         return (over*over).sum()/2, over
     def pulls(y, homesick):
-        value,grad = _pull(y, still, energy)
+        value,grad = _pull(y, alone, energy)
         y = y.reshape(x.shape)
         length = np.linalg.norm(y, axis=1, keepdims=True)
         v = y/length

@@ -19,7 +19,7 @@ def test_unit_rows(k, n, method):
 @pytest.mark.parametrize('k,n', [(2, 1), (5, 2), (3, 7), (8, 7), (9, 7), (14, 7), (6, 3), (2, 2)])
 def test_closed_forms_meet_the_bound(k, n): assert separation(class_vectors(k, n)) == pytest.approx(separation_bound(k, n), abs=1e-6)
 
-@pytest.mark.parametrize('k,n,best', [(10, 3, 66.147), (24, 4, 60), (16, 5, 78.463), (27, 6, 75.522)])
+@pytest.mark.parametrize('k,n,best', [(10, 3, 66.147), (24, 4, 60), (16, 5, 78.463), (27, 6, 75.522), (100, 22, 84.784), (275, 22, 80.406), (552, 23, 78.463)])
 def test_best_known_angles(k, n, best): assert angle(class_vectors(k, n)) >= 0.999*best
 
 @pytest.mark.parametrize('k,n,best', [(240, 8, 1/2), (16, 5, 1/5), (27, 6, 1/4), (56, 7, 1/3), (100, 22, 1/11), (275, 22, 1/6), (552, 23, 1/5), (196560, 24, 1/2), (12, 3, 5**-0.5)])
