@@ -121,7 +121,7 @@ def class_scores(
     at_label,largest = p.gather(-1, y[:, None]),p.amax(-1)
     bin = (largest*bins).long().clamp(0, bins-1)
     calibration = torch.zeros(bins, 2, dtype=p.dtype, device=p.device).index_add_(0, bin, torch.stack([largest, right], -1))
-    return {'error_rate': (1 - right).sum(), 'top_5_error_rate': ((p > at_label).sum(-1) >= 5).float().sum(),
+    return {'error_rate': (1 - right).sum(), 'top_5_error_rate': (((p > at_label).sum(-1) >= 5) | at_label[:, 0].isnan()).float().sum(),
             'nll': -at_label.clamp(min=torch.finfo(torch.float32).tiny).log().sum(), 'brier': ((p**2).sum(-1) - 2*at_label[:, 0] + 1).sum(), 'ece': calibration}
 
 def mean_score(

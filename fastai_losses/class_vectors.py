@@ -59,7 +59,6 @@ def _check_size(k, n):
     for name,value in (('k', k), ('n', n)):
         if isinstance(value, bool) or int(value) != value or value < 1: raise ValueError(f"class vectors need k >= 1 classes and n >= 1 dimensions, got {name}={value!r}")
 
-#| export
 def _levenshtein(n, degree, s):
     "Levenshtein's bound on the number of unit vectors in `n` dimensions with no cosine above `s`"
     p = [1., s]  # Gegenbauer polynomials at s, 1 at 1
@@ -365,18 +364,27 @@ def _principal(means, n):
     return np.pad(positions, ((0, 0), (0, n - positions.shape[1])))
 
 # %% ../nbs/04_class_vectors.ipynb #053
+def _check_means(means):
+    "(k, d) array of the means of the classes"
+    means = _doubles(means).numpy()
+    if means.ndim != 2 or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}" + (' with some that are not finite' if means.ndim == 2 else ''))
+    return means
+
 def class_vectors_from_means(
     means,            # (k, d) mean of each class: of its inputs, or of features
     n:int,            # Dimensions
     spread:float=0.,  # From 0 (as the means fall) to 1 (fully separated)
 )->Tensor:            # (k, n) fp32 rows of unit length
     "Class vectors that lie near each other where the classes are alike: the principal components of their means"
-    means = _doubles(means).numpy()
-    if means.ndim != 2 or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}")
+    means = _check_means(means)
     _check_size(len(means), n)
     if not 0 <= spread <= 1: raise ValueError(f"spread must be in [0, 1], got {spread}")
-    start = check_class_vectors(_principal(means, n)).double().numpy()
-    if spread == 0 or len(start) < 2: return torch.from_numpy(start).float()
+    start = _principal(means, n)
+    lengths = np.linalg.norm(start, axis=1)
+    nowhere = torch.from_numpy(lengths <= 1e-9*lengths.max()).nonzero()[:, 0]
+    if len(nowhere): raise ValueError(f"class {_rows(nowhere)}: its mean is the mean of all classes, as far as n={n} dimensions can tell, so it has no direction")
+    start = check_class_vectors(start).double().numpy()
+    if spread == 0: return torch.from_numpy(start).float()
     if len(start) > _most: raise ValueError(f"spread={spread} looks at all pairs, too many at k={len(start)} classes: at most {_most}")
     with threadpool_limits(1): return torch.from_numpy(_spread(start, spread)).float()
 
@@ -431,7 +439,7 @@ def assign_class_vectors(
     means,    # (k, d) mean of each class
 )->Tensor:    # (k, n) the same rows in another order: like classes lie near
     "The given vectors, handed out so that like classes get vectors that are near each other"
-    v,m = check_class_vectors(vectors),_doubles(means).numpy()
+    v,m = check_class_vectors(vectors),_check_means(means)
     if len(v) != len(m): raise ValueError(f"got {len(v)} class vectors for the means of {len(m)} classes")
     far = squareform(pdist(m))
     cos = (v@v.T).double().cpu().numpy()

@@ -142,6 +142,14 @@ def begun(self:LossComparison, name:str, seed:int, **training)->dict:
             **({'features_time': self.features_time} if self.screening else {}), 'epochs': [], 'settings': {**self.settings(**training), 'seed': seed}, 'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'fastai': fastai.__version__}}
 
 @patch
+def _balanced(self:LossComparison, name, seed):
+    "A fresh Learner, its loss multiplied if the gradients are to be balanced; and the factor, for the record"
+    scale = {'scale': self.gradient_scale(name, seed)} if self.balance_gradients else {}
+    learn = self.make_learner(name, seed)
+    if scale: learn.loss_func.register_forward_hook(lambda loss, args, out: out*scale['scale'])
+    return learn,scale
+
+@patch
 def run(self:LossComparison,
     name:str,             # Of the loss
     seed:int|None=None,   # None: the first
@@ -157,9 +165,8 @@ def run(self:LossComparison,
     rate = {} if chosen['lr'] is None else {'base_lr' if method == 'fine_tune' else 'lr_max': chosen['lr']}
     learn = None
     try:
-        if self.balance_gradients: record['scale'] = scale = self.gradient_scale(name, seed)
-        learn = self.make_learner(name, seed)
-        if self.balance_gradients: learn.loss_func.register_forward_hook(lambda loss, args, out: out*scale)
+        learn,scale = self._balanced(name, seed)
+        record.update(scale)
         if self.cbs: learn.add_cbs(self.cbs(name, seed))
         with learn.no_bar(), learn.no_logging(), learn.added_cbs(watch): getattr(learn, method)(**rate, **kwargs)
         record['status'] = 'finished'
@@ -179,7 +186,8 @@ def _lr_policy(lr):
 @patch
 def _find(self:LossComparison, name, seed):
     "The suggestion of `lr_find`, and its curve"
-    learn = self.make_learner(name, seed)
+    learn,_ = self._balanced(name, seed)
+    learn.freeze()
     with tempfile.TemporaryDirectory() as d, learn.no_bar(), learn.no_logging():
         learn.path,learn.model_dir = Path(d),'.'
         suggestion = learn.lr_find(show_plot=False)
@@ -356,7 +364,7 @@ def screen(self:LossComparison,
         learn = whole.learner(whole.dls, *args, **kwargs)
         return Learner(dls, learn.model[1][2:], loss_func=learn.loss_func, metrics=learn.metrics, opt_func=learn.opt_func, lr=learn.lr, wd=learn.wd, moms=learn.moms, path=learn.path)
     head_learner.__name__ = getattr(self.learner, '__name__', str(self.learner))
-    heads.learner,heads.screening = head_learner,{'passes': passes}
+    heads.learner,heads.screening = head_learner,{'passes': passes, 'seed': self.seeds_to_run[0]}  # the features are of these passes, with the augmentations of that seed
     heads.path = Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S'))/'screening'
     return heads._train({'lr': lr, 'method': 'fit_one_cycle', 'n_epoch': epochs}, epochs, None, progress)
 

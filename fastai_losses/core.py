@@ -60,7 +60,7 @@ class ClassificationLoss(nn.Module):
     n_out = None      # Width of the outputs; None: one for each class
     n_classes = None  # Number of classes; None: the width of the outputs
     range = 0.,math.inf          # Least and largest loss of an item
-    proper = False               # Is the expected loss least where `activation` gives the true probabilities, and nowhere else?
+    proper = False               # Do all outputs of least expected loss have the true probabilities as their `activation`?
     largest_gradient = math.inf  # Largest size of the derivative of an item's loss in one of the outputs
 
     def __init__(self,
@@ -69,14 +69,14 @@ class ClassificationLoss(nn.Module):
         ignore_index:int=-100,     # Label that counts for nothing (class indices only)
         label_smoothing:float=0.,  # Share of the target that is spread evenly over the classes, in [0, 1]
         reduction:str='mean',      # 'mean', 'sum' or 'none'; may be set later too
-        check_labels:bool=False,   # On a GPU, check labels before use, at the price of waiting for the device; the CPU always checks
+        check_labels:bool=False,   # On a GPU, check labels before use, at the price of waiting for the device; on the CPU they are checked anyway, but in compiled code
     ):
         super().__init__()
         if weight is not None:
             weight = torch.as_tensor(weight).detach().clone()
             if not weight.is_floating_point(): weight = weight.to(torch.get_default_dtype())
-            if weight.ndim != 1 or not (weight >= 0).all():
-                raise ValueError(f"weight must hold one number >= 0 for each class, got shape {tuple(weight.shape)}: {weight.tolist()}")
+            if weight.ndim != 1 or not len(weight) or not ((weight >= 0) & weight.isfinite()).all():
+                raise ValueError(f"weight must hold one finite number >= 0 for each class, got shape {tuple(weight.shape)}: {weight.tolist()}")
         if not 0 <= label_smoothing <= 1: raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
         self.axis,self.ignore_index,self.label_smoothing = axis,ignore_index,label_smoothing
         self.check_labels,self.reduction = check_labels,reduction
@@ -134,7 +134,8 @@ def _rows(self:ClassificationLoss, x, y):
     if C == 0 or self.n_out not in (None, width): raise self._wrong_width(width)
     if y.shape != ((*shape, C) if soft else shape): raise ValueError(
         f"targets do not fit outputs of shape {(*shape, width)} (classes last): got {'class probabilities' if soft else 'class indices'} "
-        f"({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {tuple(shape)} or floats of shape {(*shape, C)}")
+        f"({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {tuple(shape)} or floats of shape {(*shape, C)}"
+        + ("; outputs (N, C, H, W), as in segmentation, need axis=1" if x.ndim > 2 and self.axis == -1 else ''))
     if soft and self.ignore_index >= 0: raise ValueError(f"ignore_index={self.ignore_index} needs class indices, got class probabilities ({y.dtype})")
     if x.ndim != 2: x,y = x.reshape(-1, width),y.reshape(-1, C) if soft else y.reshape(-1)
     x = full_precision(x)
@@ -208,7 +209,7 @@ def _reduce(self:ClassificationLoss, items, total, shape):
         if total is None and can_look(items) and math.isfinite((mean := items.mean()).item()): return mean
         return (items/_or_one(total, items)).sum()
     n = max(len(items), 1)
-    return hold((items/n).sum(), self.largest(items.dtype)/n)*n
+    return hold((items/n).sum(), torch.finfo(items.dtype).max/2/n)*n
 
 def _or_one(total, items):
     "What the mean divides by: `total` (None: the number of items), or 1 where that is 0"

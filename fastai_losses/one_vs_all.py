@@ -67,9 +67,9 @@ class OneVsAllLoss(ClassificationLoss):
         "The class with the largest activation; with `multi_hot` the mask of those above 1/2"
         return x > 0.5 if self.multi_hot else super().decodes(x)
 
-    def _at_labels(self, x, y):
-        if self.multi_hot: raise ValueError(f"multi_hot=True needs float targets (N, C), a yes or no for each class, got class indices ({y.dtype})")
-        return super()._at_labels(x, y)
+    def _rows(self, x, y):
+        if self.multi_hot and not y.is_floating_point(): raise ValueError(f"multi_hot=True needs float targets (N, C), a yes or no for each class, got {y.dtype} of shape {tuple(y.shape)}")
+        return super()._rows(x, y)
 
     def _expected(self, x, t):
         if not self.multi_hot: return super()._expected(x, t)
@@ -119,7 +119,7 @@ class HingeLoss(ClassificationLoss):
         **kwargs
     ):
         super().__init__(**kwargs)
-        if not margin > 0: raise ValueError(f"margin must be above 0, got {margin}")
+        if not 0 < margin < math.inf: raise ValueError(f"margin must be a finite number above 0, got {margin}")
         self.margin,self.best_other = margin,best_other
 
     def evidence(self, x):

@@ -115,7 +115,7 @@ def paired_difference(
     "How far two losses are apart, seed by seed"
     difference = (ours - theirs).dropna()
     mean,margin = mean_and_margin(difference)
-    if not margin > 0: return mean, margin, 1. if mean == 0 and margin == 0 else 0. if margin == 0 else math.nan
+    if not margin > 1e-9: return mean, margin, 1. if abs(mean) < 1e-9 and len(difference) > 1 else math.nan  # the same in all seeds: too few to tell how it varies
     return mean, margin, float(stats.ttest_1samp(difference, 0).pvalue)
 
 # %% ../nbs/08b_records.ipynb #022

@@ -100,6 +100,7 @@ def data_facts(
 )->dict:
     "What one can tell the data of a run by"
     steps = lambda pipe: [re.sub(r' at 0x\w+', '', str(f)) for f in getattr(pipe, 'fs', []) if type(f).__name__ != 'Normalize']  # vision_learner may add that
+    known = lambda dl: labels_of(dl.dataset) or dl.new(shuffle=False, drop_last=False).one_batch()[-1].tolist()
     names = lambda ds: [o.name for o in getattr(ds, 'items', []) if isinstance(o, Path)]
     return {'classes': get_c(dls), 'train': len(dls.train_ds), 'valid': len(dls.valid_ds), 'batch': dls.train.bs, 'input': list(dls.one_batch()[0].shape[1:]),
-            'labels': fingerprint(*[(labels_of(dl.dataset), names(dl.dataset)) for dl in dls.loaders]), 'transforms': fingerprint(steps(dls.train.after_item), steps(dls.train.after_batch))}
+            'labels': fingerprint(*[(known(dl), names(dl.dataset)) for dl in dls.loaders]), 'transforms': fingerprint(steps(dls.train.after_item), steps(dls.train.after_batch))}

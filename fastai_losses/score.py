@@ -57,6 +57,7 @@ def length(
     x:Tensor,  # (M, C)
 )->Tensor:     # (M, 1)
     "Euclidean length of each row, for numbers of any size"
+    if x.dtype == torch.float32: return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float64).float()  # one pass, when compiled
     scale = _scale(x)
     return (x/scale).norm(dim=-1, keepdim=True)*scale
 

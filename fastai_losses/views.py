@@ -105,17 +105,17 @@ def with_noise(
 
 # %% ../nbs/08a_views.ipynb #017
 class _Kept(Transform):
-    "`PILImage.create` with a memory by path"
-    def __init__(self, make):
+    "`PILImage.create` with a memory for `known` paths"
+    def __init__(self, make, known=()):
         super().__init__()
-        self.make,self.order,self.images = make,make.order,{}
+        self.make,self.order,self.known,self.images = make,make.order,set(known),{}
     def __call__(self, o, **kwargs):
-        if not isinstance(o, (str, os.PathLike)): return self.make(o, **kwargs)
-        image = self.images.get(key := str(o))
+        if not isinstance(o, (str, os.PathLike)) or (key := str(o)) not in self.known: return self.make(o, **kwargs)
+        image = self.images.get(key)
         if image is None: image = self.images[key] = self.make(o, **kwargs)
         return image
     def decode(self, o, **kwargs): return self.make.decode(o, **kwargs)
-    def __reduce__(self): return _Kept, (self.make,)  # another process fills its own
+    def __reduce__(self): return _Kept, (self.make, self.known)  # another process fills its own
 
 def _sources(dls):
     "(pipeline, place of its image-making step, function that gives what that step gets for item i, number of items) of each dataset that makes images"
@@ -154,6 +154,7 @@ def images_in_memory(
             if not isinstance(pipe.fs[at], _Kept):
                 replaced.append((pipe, at, pipe.fs[at]))
                 pipe.fs[at] = _Kept(pipe.fs[at])
+            pipe.fs[at].known.update(str(source(i)) for i in range(n))
             if dls.train.fake_l.num_workers:  # each worker would start with an empty memory, so fill it before they are forked
                 for i in range(n): pipe.fs[at](source(i), split_idx=0)
         yield total

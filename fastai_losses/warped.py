@@ -180,10 +180,11 @@ def penultimate(
     model:nn.Module,  # Ends in a linear layer
 ):                    # A function from inputs to (N, d) features
     "What the last linear layer of a model is given: the features of a model that was trained for a while"
-    *_,last = (m for m in model.modules() if isinstance(m, nn.Linear))
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not layers: raise ValueError(f"penultimate needs a model with a linear layer (torch.nn.Linear), {type(model).__name__} has none")
     def features(*x):
         kept = []
-        hook,training = last.register_forward_pre_hook(lambda _, args: kept.append(args[0])),model.training
+        hook,training = layers[-1].register_forward_pre_hook(lambda _, args: kept.append(args[0])),model.training
         model.eval()
         try: model(*x)
         finally: hook.remove(); model.train(training)

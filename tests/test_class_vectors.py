@@ -110,6 +110,8 @@ def test_assignment():
     (lambda: check_class_vectors([[1., 0], [0, 0]]), "1 are zero: 1"), (lambda: check_class_vectors([[1., math.nan], [0, 1]]), "1 are not finite: 0"),
     (lambda: check_class_vectors(torch.ones(3)), r"shape \(3,\)"), (lambda: check_class_vectors(torch.ones(0, 3)), r"shape \(0, 3\)"),
     (lambda: class_vectors_from_means(torch.eye(3), 2, 1.5), "got 1.5"), (lambda: class_vectors_from_means(torch.eye(3), 0), "got n=0"), (lambda: assign_class_vectors(torch.eye(3), torch.eye(4)), "3 class vectors for the means of 4"),
+    (lambda: class_vectors_from_means([[1., 0], [-1, 0], [0, 0]], 2), "class 2: its mean is the mean of all classes"), (lambda: class_vectors_from_means([[1., 2]], 2), "class 0: its mean is the mean of all"),
+    (lambda: assign_class_vectors(torch.eye(3), [1., 2, 3]), r"got shape \(3,\)"), (lambda: assign_class_vectors(torch.eye(2), [[math.nan, 0], [1, 1]]), "not finite"),
 ])
 def test_bad_input(call, error):
     with pytest.raises(ValueError, match=error): call()

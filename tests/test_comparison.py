@@ -200,3 +200,18 @@ def test_a_worker_that_cannot_load_the_comparison_fails_its_runs(dls, tmp_path):
         def __setstate__(self, state): raise ImportError('no such module on this machine')
     with pytest.raises(RuntimeError, match='not one of 1 runs .* could not load the comparison: ImportError: no such module'):
         LossComparison(dls, losses={'here': Here()}, learner=small_learner, path=tmp_path).fine_tune(1, progress=False, executor=spawn_pool(1))
+
+def test_runs_take_the_gpus_in_turn(monkeypatch):
+    "Run number i goes to GPU i modulo their number; this machine need not have any"
+    from types import SimpleNamespace
+    from fastai_losses import comparison
+    moved = []
+    one = SimpleNamespace(dls=SimpleNamespace(device=torch.device('cuda'), to=moved.append), run=lambda name, seed, **training: (name, seed, training))
+    monkeypatch.setattr(comparison, '_unpacked', lambda packed: one)
+    for name,does in dict(is_available=lambda: True, device_count=lambda: 3, set_device=moved.append).items(): monkeypatch.setattr(torch.cuda, name, does)
+    assert comparison._work(b'', 4, 'run', 'cross-entropy', 42, {'lr': 0.1}) == ('cross-entropy', 42, {'lr': 0.1})
+    comparison._work(b'', 5, 'run', 'cross-entropy', 42, {})
+    assert moved == [torch.device('cuda', 1)]*2 + [torch.device('cuda', 2)]*2
+    one.dls.device = torch.device('cpu')  # data that were put on the CPU stay there
+    comparison._work(b'', 6, 'run', 'cross-entropy', 42, {})
+    assert len(moved) == 4
