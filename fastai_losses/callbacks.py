@@ -87,7 +87,7 @@ class RecordOutputs(Callback):
         fig,axs = plt.subplots(1, len(epochs), figsize=(4*len(epochs), 4.2), squeeze=False, subplot_kw={'projection': '3d'} if n == 3 else {})
         for ax,epoch in zip(axs[0], epochs):
             _draw(ax, self.outputs[epoch], self.targets[epoch], self.vectors[epoch])
-            ax.set_title(f'after epoch {epoch + 1}', fontsize=11)
+            ax.set_title(f'after epoch {range(last + 1)[epoch] + 1}', fontsize=11)
         fig.tight_layout()
         return fig
 
@@ -95,7 +95,7 @@ def _draw(ax, x, y, vectors):
     "Outputs as dots, class vectors as numbered rays, in the plane or on the globe"
     globe = x.shape[-1] == 3
     if globe: x = unit(x)
-    for c in y.unique().tolist():
+    for c in y[y >= 0].unique().tolist():  # not those that are ignored
         ax.scatter(*x[y == c].T, s=14, color=_palette[c % 8], marker=_markers[c//8 % 6], lw=0, alpha=0.7)
     reach = 1. if globe else x.norm(dim=-1).quantile(0.99).item()
     for c,v in enumerate(() if vectors is None else vectors):

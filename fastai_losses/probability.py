@@ -75,7 +75,7 @@ class DotProductLoss(SoftmaxLoss):
 @delegates()
 class InverseLoss(SoftmaxLoss):
     r"""$s_y^{-a}$ with $a$ = `power`, from 1; the probabilities are the softmax of $(1+a)x$.
-    Held at half the largest number of its type (in fp32 1.7e38: from a surprise of 88/a on), where the gradient stays bounded and keeps its direction: clip it, as Adam cannot square such numbers"""
+    Held at half the largest number of its type (in fp32 1.7e38: from a surprise of 88/a on; divided by a for a above 1), where the gradient stays bounded and keeps its direction: clip it, as Adam cannot square such numbers"""
     range,proper,largest_gradient = (1., math.inf),True,math.inf
     def __init__(self,
         power:float=1.,  # Above 0; 0.2 is the tuned inverse
