@@ -117,12 +117,12 @@ def class_scores(
     bins:int=15, # Bins of the calibration error
 )->dict:         # Sums over the N items: one number each, for `ece` one pair for each bin
     "What one batch adds to the scores; the calibration error is left as the (`bins`, 2) sums of confidence and of hits"
-    p,right = p.float(),(decoded == y).float()
+    p,right,tiny = p.float(),(decoded == y).float(),torch.finfo(torch.float32).tiny
     at_label,largest = p.gather(-1, y[:, None]),p.amax(-1)
     bin = (largest*bins).long().clamp(0, bins-1)
     calibration = torch.zeros(bins, 2, dtype=p.dtype, device=p.device).index_add_(0, bin, torch.stack([largest, right], -1))
     return {'error_rate': (1 - right).sum(), 'top_5_error_rate': (((p > at_label).sum(-1) >= 5) | at_label[:, 0].isnan()).float().sum(),
-            'nll': -at_label.clamp(min=torch.finfo(torch.float32).tiny).log().sum(), 'brier': ((p**2).sum(-1) - 2*at_label[:, 0] + 1).sum(), 'ece': calibration}
+            'nll': -(at_label/p.sum(-1, keepdim=True).clamp(min=tiny)).clamp(min=tiny).log().sum(), 'brier': ((p**2).sum(-1) - 2*at_label[:, 0] + 1).sum(), 'ece': calibration}
 
 def mean_score(
     total,  # A sum of `class_scores`
