@@ -115,7 +115,7 @@ def paired_difference(
     "How far two losses are apart, seed by seed"
     difference = (ours - theirs).dropna()
     mean,margin = mean_and_margin(difference)
-    if not margin > 1e-9: return mean, margin, 1. if abs(mean) < 1e-9 and len(difference) > 1 else math.nan  # the same in all seeds: too few to tell how it varies
+    if not margin > 1e-9: return (mean, margin, 1.) if abs(mean) < 1e-9 and len(difference) > 1 else (mean, math.nan, math.nan)  # the same in all seeds: too few to tell how it varies
     return mean, margin, float(stats.ttest_1samp(difference, 0).pvalue)
 
 # %% ../nbs/08b_records.ipynb #022
@@ -252,7 +252,7 @@ def _differences(ax, table, metric, baseline):
         clear = abs(row.difference) > row.difference_ci95
         if row.loss != baseline and not math.isnan(row.difference): ax.errorbar(row.difference, i, xerr=row.difference_ci95, fmt='o',
             mfc='black' if clear else 'white', color='black' if clear else '#777777', capsize=3)
-    ax.set_yticks(range(len(table)), ['' if n != baseline else '(baseline)' for n in table.loss]); ax.set_ylim(-0.6, len(table)-0.4)
+    ax.set_yticks(range(len(table)), [n if n != baseline else f'{n} (baseline)' for n in table.loss]); ax.set_ylim(-0.6, len(table)-0.4)
     ax.set_title(f'paired difference to {baseline}\n(filled: its 95 % interval leaves out 0)', fontsize=10); ax.set_xlabel(metric.replace('_', ' '))
 
 @patch
