@@ -17,10 +17,10 @@ from .core import *
 class _Answers(torch.autograd.Function):
     "Sum of rest(x_k), with rest(-x_y) at the label"
     @staticmethod
-    def forward(ctx, x, y, rest, slope):
+    def forward(ctx, x, y, answers, slope):
         ctx.save_for_backward(x, y)
         ctx.slope = slope
-        return rest(x).scatter_(-1, y, rest(-x.gather(-1, y))).sum(-1)
+        return answers(x, y, -x.gather(-1, y))
 
     @staticmethod
     def backward(ctx, grad):
@@ -28,6 +28,15 @@ class _Answers(torch.autograd.Function):
         grad,pull = once_a_row(grad[:, None]),ctx.slope(x)
         pull = pull*grad if torch.is_grad_enabled() else pull.mul_(grad)  # one copy less, unless somebody wants the second derivative
         return pull.scatter_(-1, y, -ctx.slope(-x.gather(-1, y))*grad), None, None, None
+
+def _log1p_sum(u):
+    "Sum of log(1 + u_k) in each row, for u in [0, 1]: (1 + a)(1 + b) is 1 + (a + b + ab), so up to 64 factors share one logarithm"
+    for _ in range(6 if u.shape[-1] > 64 else 0):
+        half = u.shape[-1]//2
+        a,b,left = u.split((half, half, u.shape[-1] - 2*half), -1)
+        pairs = (a + b).addcmul_(a, b)
+        u = torch.cat([pairs, left], -1) if left.shape[-1] else pairs
+    return u.log1p().sum(-1)
 
 @delegates()
 class OneVsAllLoss(ClassificationLoss):
@@ -52,13 +61,17 @@ class OneVsAllLoss(ClassificationLoss):
         "Derivative of `rest`, in a tensor of its own"
         raise NotImplementedError(f"{type(self).__name__} has no slope(x)")
 
+    def answers(self, x:Tensor, y:Tensor, turned:Tensor)->Tensor:
+        "(M,) sums of `rest` over the classes, with `turned` (M, 1) in the place of the outputs of the labels `y` (M, 1)"
+        return self.rest(x).scatter_(-1, y, self.rest(turned)).sum(-1)
+
     def _total(self, costs, x): return costs/x.shape[-1] if self.averaged else costs
     def evidence(self, x): return self._total(self.own(x) - self.rest(x).sum(-1, keepdim=True), x)
     def penalty(self, e): return -e
     def penalty_at(self, x, y):
         y = y[:, None]
         by_hand = can_look(x) or torch.compiler.is_compiling()
-        return self._total(_Answers.apply(x, y, self.rest, self.slope) if by_hand else self.rest(x.scatter(-1, y, -x.gather(-1, y))).sum(-1), x)
+        return self._total(_Answers.apply(x, y, self.answers, self.slope) if by_hand else self.rest(x.scatter(-1, y, -x.gather(-1, y))).sum(-1), x)
 
     def activation(self, x):
         "Sigmoid of each output: the probability of that class, whatever the others"
@@ -84,6 +97,10 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
     def own(self, x): return x
     def rest(self, x): return F.softplus(x)
     def slope(self, x): return x.sigmoid()
+    def answers(self, x, y, turned):
+        "The same by softplus(x) = max(x, 0) + log(1 + exp(-|x|)), where logarithms are what costs"
+        positive = x.clamp(min=0).scatter_(-1, y, turned.clamp(min=0)).sum(-1)
+        return positive + _log1p_sum(x.abs().neg_().exp_())
 
 class SigmoidDistanceLoss(OneVsAllLoss):
     r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"
