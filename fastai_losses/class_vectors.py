@@ -181,6 +181,8 @@ def _turns(order, n, first):
 
 
 # %% ../nbs/04_class_vectors.ipynb #c45b021d
+_room = 2**22  # most numbers in the rotations of a group
+
 def _ring(p, m, n):
     "(m, p, n, n) rotations that permute the coordinates of rings of `p` places, without what they have in common: by the `m` jumps, each followed by all shifts"
     rings,i = n//(p-1),np.arange(p)
@@ -191,25 +193,24 @@ def _ring(p, m, n):
 
 def _ring_orbits(k, n):
     "`k` vectors in `n` dimensions in orbits of shifts and jumps, with and without opposites, made from `n` generators at most, of which the jumps move a fifth or more"
-    for p in range(5, n+2):
-        if all(p % q for q in range(2, p)):
-            for m in (m for m in range(3, p) if (p-1) % m == 0):
-                for signs in ([1], [1, -1]):
-                    for fixed in range(2 if n % (p-1) else 1):
-                        rows = (k//len(signs) - fixed)//p
-                        if rows*p*len(signs) + fixed*len(signs) != k: continue
-                        turns = _ring(p, m, n)
-                        both = lambda g: np.concatenate([s*g for s in signs])
-                        for many in range(rows//m, -1, -1):
-                            if (few := rows - many*m) > min(4*many, n - many - fixed): break
-                            yield _Orbits((many, both(turns.reshape(-1, n, n)), np.eye(n)), (few, both(turns[0]), turns[:, 0].mean(0)), (fixed, both(np.eye(n)[None]), turns.mean((0, 1))))
+    primes = [p for p in range(5, n+2) if all(p % q for q in range(2, p))]
+    for p,m,signs in ((p, m, signs) for p in primes for m in range(3, p) if (p-1) % m == 0 for signs in ([1], [1, -1])):
+        if p*m*len(signs)*n*n > _room: continue
+        for fixed in range(2 if n % (p-1) else 1):
+            rows,rest = divmod(k - fixed*len(signs), p*len(signs))
+            mixed = [(many, few) for many in range(rows//m, 0, -1) if (few := rows - many*m) <= min(4*many, n - many - fixed)]
+            if rest or not mixed: continue
+            turns = _ring(p, m, n)
+            both = lambda g: np.concatenate([s*g for s in signs])
+            for many,few in mixed:
+                yield _Orbits((many, both(turns.reshape(-1, n, n)), np.eye(n)), (few, both(turns[0]), turns[:, 0].mean(0)), (fixed, both(np.eye(n)[None]), turns.mean((0, 1))))
 
 def _symmetries(k, n):
     "Ways for `k` vectors in `n` dimensions to be symmetric: none, point reflection, and the turns and rings that fit both numbers"
     eye,groups = np.eye(n),[]
     if k % 2 == 0: groups.append(np.stack([eye, -eye]))
     for order in range(2, 2*n+3):
-        if k % order or not (n % order == 0 or (n-1) % order == 0 or n % (order-1) == 0): continue
+        if k % order or order*n*n > _room or not (n % order == 0 or (n-1) % order == 0 or n % (order-1) == 0): continue
         for first in (0, 1) if n % order else (0,):
             turns = _turns(order, n, first)
             groups.append(turns)
