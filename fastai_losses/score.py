@@ -85,6 +85,29 @@ class _OwnAndLength(torch.autograd.Function):
             pull = x*(length_grad/norm)[:, None]
         return pull.scatter_add_(-1, y, own_grad[:, None]), None
 
+class _ShareAndLength(torch.autograd.Function):
+    "The same of the softmax of the outputs, its own gradient included"
+    @staticmethod
+    def forward(ctx, x, y):
+        if torch.compiler.is_compiling():
+            top,e,total = exponentials(x)
+            s,own,norm = e/total,(x.gather(-1, y) - top).exp()/total,e.square().sum(-1, keepdim=True).sqrt()/total
+        else:
+            s = x.softmax(-1)
+            own,norm = s.gather(-1, y),s.norm(dim=-1, keepdim=True)
+        ctx.save_for_backward(x, y, s, own, norm)
+        return own.squeeze(-1), norm.squeeze(-1)
+
+    @staticmethod
+    def backward(ctx, own_grad, length_grad):
+        x,y,s,own,norm = ctx.saved_tensors
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # somebody wants the second derivative
+            s = x.softmax(-1)
+            own,norm = s.gather(-1, y),s.norm(dim=-1, keepdim=True)
+        own,length_grad = own*own_grad[:, None],length_grad[:, None]
+        pull = (s*once_a_row(length_grad/norm)).sub_(once_a_row(own + length_grad*norm)).mul_(s)
+        return pull.scatter_add_(-1, y, own), None
+
 @delegates()
 class ScoreLoss(ClassificationLoss):
     "A loss of the outputs as they are, or of their softmax"
@@ -108,7 +131,7 @@ class ScoreLoss(ClassificationLoss):
     def penalty_at(self, x, y):
         compiling = torch.compiler.is_compiling()
         if not (compiling or can_look(x)): return super().penalty_at(x, y)
-        own,length = _OwnAndLength.apply(x.softmax(-1) if self.probabilities else x, y[:, None])
+        own,length = (_ShareAndLength if self.probabilities else _OwnAndLength).apply(x, y[:, None])
         return self.penalty(self.score_at(own, length)) if self.probabilities or compiling or _safe(length) else super().penalty_at(x, y)
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
@@ -157,7 +180,7 @@ class NormRegularizedLoss(ScoreLoss):
 
 # %% ../nbs/02_score.ipynb #020
 class _UnitSurprise(torch.autograd.Function):
-    "`-log softmax(x/(t|x|))[y]`, where softmax fits the type; its gradient takes two passes"
+    "`-log softmax(x/(t|x|))[y]`, for lengths that are safe and where softmax fits the type; its gradient takes two passes"
     @staticmethod
     def forward(ctx, x, y, length, temperature):
         r = (length*temperature).reciprocal_()
@@ -171,14 +194,33 @@ class _UnitSurprise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x,y,r,s,mean = ctx.saved_tensors
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # somebody wants the second derivative
+        if torch.is_grad_enabled():  # somebody wants the second derivative
             r = 1/(x.norm(dim=-1, keepdim=True)*ctx.temperature)
             u = x*r
             s = u.softmax(-1)
             mean = (u*s).sum(-1, keepdim=True)
-        g = once_a_row(grad[:, None]*r)
+        g = grad[:, None]*r
         direct = (s*g).scatter_add_(-1, y, -g)
-        return direct.addcmul_(x, once_a_row((x.gather(-1, y)*r - mean)*(g*r)), value=ctx.temperature**2), None, None, None
+        return direct.addcmul_(x, (x.gather(-1, y)*r - mean)*(g*r), value=ctx.temperature**2), None, None, None
+
+class _CompiledUnitSurprise(torch.autograd.Function):
+    "The same for rows of any length without a look at them: divided by the root of `t|x|` twice, which does not leave the range where `t|x|` is a number"
+    @staticmethod
+    def forward(ctx, x, y, temperature):
+        norm = length(x)
+        q = once_a_row((norm.where(norm > 0, 1)*temperature).rsqrt())
+        u = x*q*q
+        top,e,total = exponentials(u)
+        ctx.save_for_backward(x, y, q, e/total, (u*e).sum(-1, keepdim=True)/total)
+        ctx.temperature = temperature
+        return (total.log() - (x.gather(-1, y)*q*q - top)).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x,y,q,s,mean = ctx.saved_tensors
+        g,most = once_a_row(grad[:, None]*q),torch.finfo(x.dtype).max/2
+        turn = once_a_row((x.gather(-1, y)*q*q - mean)*(g*ctx.temperature**2))
+        return (((s*g).scatter_add_(-1, y, -g) + x*q*q*turn)*q).clamp(-most, most), None, None
 
 @delegates()
 class LogitNormLoss(SoftmaxLoss):
@@ -198,7 +240,7 @@ class LogitNormLoss(SoftmaxLoss):
     def penalty_at(self, x, y):
         most = 2**0.5/self.temperature + math.log(x.shape[-1])
         if most <= -math.log(torch.finfo(x.dtype).tiny):
-            if torch.compiler.is_compiling(): return _UnitSurprise.apply(x := _scaled(x), y[:, None], _divisor(x.detach()), self.temperature)
+            if torch.compiler.is_compiling(): return _CompiledUnitSurprise.apply(x, y[:, None], self.temperature)
             if can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)): return _UnitSurprise.apply(x, y[:, None], length, self.temperature)
         return super().penalty_at(unit(x)/self.temperature, y)
     def activation(self, x):
