@@ -99,8 +99,9 @@ class OneVsAllCrossEntropy(OneVsAllLoss):
     def slope(self, x): return x.sigmoid()
     def answers(self, x, y, turned):
         "The same by softplus(x) = max(x, 0) + log(1 + exp(-|x|)); logarithms are what costs, and exp2 can be three times as fast as exp"
-        positive = x.clamp(min=0).scatter_(-1, y, turned.clamp(min=0)).sum(-1)
-        return positive + _log1p_sum(x.abs().mul_(-1/math.log(2)).exp2_())
+        parts = x.clamp(min=0).scatter_(-1, y, turned.clamp(min=0))
+        positive = parts.sum(-1)
+        return positive + _log1p_sum(torch.abs(x, out=parts).mul_(-1/math.log(2)).exp2_())
 
 class SigmoidDistanceLoss(OneVsAllLoss):
     r"$\frac1C\big(1 - g(x_y) + \sum_{k\ne y} g(x_k)\big)$ with the sigmoid $g$, in [0, 1]: the book's `mnist_loss`; its best outputs say yes only to a class that is right more than half of the time, so the sigmoids are no probabilities"

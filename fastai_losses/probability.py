@@ -174,7 +174,7 @@ class PolyCrossEntropy(SoftmaxLoss):
     def largest_gradient(self):
         r"Of $(1+\varepsilon s_y)(1-s_y)$"
         return 1. if self.epsilon <= 1 else (1 + self.epsilon)**2/4/self.epsilon
-    def of_surprise(self, h): return h - self.epsilon*torch.expm1(-h)
+    def of_surprise(self, h): return torch.sub(h, torch.expm1(-h), alpha=self.epsilon)
     def activation(self, x):
         "Class probabilities that the loss was asking for"
         s = full_precision(x).softmax(self.axis)
