@@ -113,6 +113,8 @@ class _Orbits:
         self.own = self.sizes.cumsum() - self.sizes  # place of each generator among all vectors
         self.weight = self.sizes[:, None]/self.sizes.max() if len(set(self.sizes)) > 1 else None
         self.copies = [(count, turns.transpose(1, 0, 2).reshape(turns.shape[1], -1)) for count,turns,_ in self.kinds]
+        n = self.kinds[0][1].shape[1]
+        self.cost = len(self.own)*(self.sizes.sum()*(n+15) + 200*n) + 100_000  # of one call of an energy, about, in half nanoseconds
     def whole(self, x):
         "(k, n) vectors that the generators stand for"
         all,i = [],0
@@ -218,42 +220,50 @@ def _symmetries(k, n):
     return [_alone(k, n), *(_Orbits((k//len(turns), turns, eye)) for turns in groups), *_ring_orbits(k, n)]
 
 # %% ../nbs/04_class_vectors.ipynb #035
-def _optimized(k, n, seed, budget=1.2e10):
-    "`k` unit vectors in `n` dimensions whose largest cosine is as small as many starts can make it"
-    rng,groups,found = np.random.default_rng(seed),_symmetries(k, n),[]
-    cost = [len(o.own)*(k*(n+15) + 200*n) + 100_000 for o in groups]  # of one call of the energy, about, in half nanoseconds
-    few = [len(o.own) <= n for o in groups]                           # generators, so that a start is over at once
-    plain = 2 - k % 2                                                 # no symmetry, or opposites
+def _cooled(x, orbits, stages, budget):
+    "`x` after the soft maximum became harder in `stages`, (j, most steps) for t = 2^j each, and what that cost"
+    work = 0
+    for j,most in stages:
+        steps = int(max(20, min(most, budget/orbits.cost/14)))
+        x,calls = _relax(x, orbits, _soft_max(2.**j, orbits.weight), steps)
+        work += calls*orbits.cost
+    return x,work
+
+def _explored(groups, k, n, rng, budget):
+    "Starts with every symmetry in turn, and as long again with the best: (largest cosine, number of the start, number of the group, generators) each"
+    few = [len(o.own) <= n for o in groups]  # generators, so that a start is over at once
+    plain = 2 - k % 2                        # no symmetry, or opposites
     share = [6 if f else 1 for f in few[plain:]]
     share = [max(1, sum(share)/4)]*plain + share
-    spent,extra,starts = [0.]*len(groups),0.,[0]*len(groups)
-    bound = separation_bound(k, n)
-    def steps(i, most): return int(max(20, min(most, budget/cost[i]/14)))
-    def strides(i, first): return [(j, (200 if j <= 4 else 100) if few[i] else (300 if j <= 4 else 150)) for j in range(first, 9, 3 if few[i] else 1)]
+    found,spent,extra,starts = [],[0.]*len(groups),0.,[0]*len(groups)
+    good_enough = separation_bound(k, n) + 1e-3  # but for the last steps
     while sum(starts) < 12*len(groups) + k//2 and sum(spent) + extra < budget:
         promising = found and extra < sum(spent)/2
-        i = min(found)[2] if promising else min(range(len(groups)), key=lambda i: ((spent[i] + 100*cost[i])/share[i], i))
-        x,work = groups[i].start(rng),0
-        for j,most in strides(i, (3, 4, 2, 6)[starts[i] % 4]):
-            x,calls = _relax(x, groups[i], _soft_max(2.**j, groups[i].weight), steps(i, most))
-            work += calls*cost[i]
+        i = min(found)[2] if promising else min(range(len(groups)), key=lambda i: ((spent[i] + 100*groups[i].cost)/share[i], i))
+        most,stride = (200, 3) if few[i] else (300, 1)
+        stages = [(j, most if j <= 4 else most//2) for j in range((3, 4, 2, 6)[starts[i] % 4], 9, stride)]
+        x,work = _cooled(groups[i].start(rng), groups[i], stages, budget)
         found.append((_largest(groups[i].whole(x)), len(found), i, x))
         starts[i] += 1
         if promising: extra += work
         else: spent[i] += work
-        if found[-1][0] < bound + 1e-3: break  # as good as can be, but for the last steps
-    finished,work = [],0
-    for _,order,i,x in sorted(found, key=lambda o: o[:2])[:4]:
-        if work > budget/8: break
-        for j in range(9, 17):
-            x,calls = _relax(x, groups[i], _soft_max(2.**j, groups[i].weight), steps(i, 100))
-            work += calls*cost[i]
+        if found[-1][0] < good_enough: break
+    return found
+
+def _optimized(k, n, seed, budget=1.2e10):
+    "`k` unit vectors in `n` dimensions whose largest cosine is as small as many starts can make it"
+    groups = _symmetries(k, n)
+    finished,spent = [],0
+    for _,order,i,x in sorted(_explored(groups, k, n, np.random.default_rng(seed), budget))[:4]:
+        if spent > budget/8: break
+        x,work = _cooled(x, groups[i], [(j, 100) for j in range(9, 17)], budget)
         x = groups[i].whole(x)
         finished.append((_largest(x), order, x))
+        spent += work
     best,_,chosen = min(finished)
-    x = chosen
-    for j in range(10, 17): x,_ = _relax(x, groups[0], _soft_max(2.**j), steps(0, 50))
+    x,_ = _cooled(chosen, groups[0], [(j, 50) for j in range(10, 17)], budget)  # without a symmetry
     return x if _largest(x) < best else chosen
+
 
 # %% ../nbs/04_class_vectors.ipynb #037
 def _codewords(k, n):
