@@ -268,7 +268,7 @@ def _optimized(k, n, seed, budget=1.2e10):
 # %% ../nbs/04_class_vectors.ipynb #037
 def _codewords(k, n):
     "(k, n) different binary words: of an extended BCH code, punctured where n is no power of two"
-    size,m = (k-1).bit_length(),(n-1).bit_length()
+    size,m = max(1, (k-1).bit_length()),(n-1).bit_length()
     if size > n: raise ValueError(f"there are {2**n} binary words in n={n} dimensions, too few for k={k} classes: the next dimension for which a code exists is {size}")
     if k <= 2*n and n == 2**m: return np.concatenate([hadamard(n), -hadamard(n)])[:k] < 0
     words = ((np.arange(k)[:, None] >> np.arange(size)) & 1).astype(np.float32)

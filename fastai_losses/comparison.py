@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import cloudpickle,torch,torchvision,fastai
 from fastcore.basics import patch
+from fastcore.foundation import L
 from fastcore.script import call_parse,store_true
 from fastprogress.fastprogress import progress_bar
 from torch import nn
@@ -23,7 +24,7 @@ from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import get_c
-from fastai.learner import Learner,Metric
+from fastai.learner import Learner
 from fastai.torch_core import params
 from fastai.vision.learner import vision_learner
 from .core import *
@@ -68,14 +69,14 @@ class LossComparison(ComparisonRecords):
         dls,                      # fastai DataLoaders for classification
         arch=torchvision.models.resnet18,  # What the learner function takes for a model
         losses=None,              # Dict of losses by name, or a list of losses; None: `seed_losses()`
-        metrics=(),               # fastai metrics to record beside the scores of `ReportScores`
+        metrics=None,             # fastai metrics to record beside the scores of `ReportScores`
         learner=vision_learner,   # Called as `learner(dls, arch, loss_func=, metrics=, n_out=, **kwargs)`, returns a Learner
         seeds=1,                  # Number of runs of each loss, or a list of seeds: of heads, batches, augmentations and dropout
         path:Path|str|None=None,  # Folder of the records; runs that it holds are not made again. None: a new one under `comparisons/`, named by the time
         noise=None,               # Label noise on the training set: a rate, or a transition matrix, as `corrupt` takes it; each seed spoils other labels
         balance_gradients:bool=False,  # Multiply each loss so that its first gradient has the norm of cross-entropy's
         memory:float=1.,          # Gigabytes that decoded images may take, if all of them fit (in each process)
-        cbs=None,                 # Function of (name of loss, seed) that makes the callbacks of a run, such as loggers
+        cbs=None,                 # Function of (name of loss, seed) that makes the loggers of a run. What callbacks do to the training is in no record: such as MixUp go into the learner function
         **kwargs,                 # To the learner function, such as `pretrained=False`
     ):
         super().__init__([])
@@ -85,9 +86,8 @@ class LossComparison(ComparisonRecords):
             decoded_error_rate(loss)  # a TypeError now, not after an hour
             if getattr(loss, 'n_classes', None) not in (None, self.n_classes):
                 raise ValueError(f"loss {name!r} is for {loss.n_classes} classes, the data have {self.n_classes}")
-        self.metrics = list(metrics) if isinstance(metrics, (list, tuple)) or hasattr(metrics, 'map') else [metrics]
-        twice = {m.name if isinstance(m, Metric) else getattr(m, '__name__', '') for m in self.metrics} & set(ReportScores.names)
-        if twice: raise ValueError(f"two metrics named {', '.join(sorted(twice))}: a comparison brings its own, take the other out of `metrics`")
+        self.metrics = list(L(metrics))
+        check_metrics(self.metrics)
         if isinstance(cbs, (Callback, list, tuple)): raise TypeError("cbs must be a function of (name, seed) that makes the callbacks of one run, since each run needs its own")
         if noise is not None: transition_matrix(noise, self.n_classes)
         self.dls,self.arch,self.learner,self.path,self.cbs,self.kwargs = dls,arch,learner,path,cbs,kwargs
@@ -135,10 +135,15 @@ def _let_go(learn):
     "A Learner and its callbacks refer to each other, so its model would stay in memory until the garbage collector comes by"
     if learn is not None: vars(learn).clear()
 
+def _identity(loss):
+    "What a loss prints, and a fingerprint of the tables that this leaves out"
+    tables = loss.state_dict() if isinstance(loss, nn.Module) else {}
+    return repr(loss) + (' ' + fingerprint(*((name, t.cpu().numpy().tobytes()) for name,t in tables.items())) if tables else '')
+
 @patch
 def begun(self:LossComparison, name:str, seed:int, **training)->dict:
     "The record of a run that has not done anything yet"
-    return {'loss': name, 'loss_repr': repr(self.losses[name]), 'status': 'failed', 'reason': None, 'started': datetime.now().isoformat(timespec='microseconds'),
+    return {'loss': name, 'loss_repr': _identity(self.losses[name]), 'status': 'failed', 'reason': None, 'started': datetime.now().isoformat(timespec='microseconds'),
             **({'features_time': self.features_time} if self.screening else {}), 'epochs': [], 'settings': {**self.settings(**training), 'seed': seed}, 'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'fastai': fastai.__version__}}
 
 @patch
@@ -223,6 +228,8 @@ def choose_lr(self:LossComparison,
     return record
 
 # %% ../nbs/09_comparison.ipynb #015
+def _new_folder(): return Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S')
+
 def _writable(folder):
     "The folder, made if need be; an OSError now, not after the first run"
     try:
@@ -240,7 +247,8 @@ def file_of(self:LossComparison, name:str, seed:int)->Path:
 def _known(self:LossComparison, folder, training):
     "The records in a folder, if they fit"
     known = [r for r in read_records(folder) if r['status'] != 'failed']
-    check_alike(known, self.settings(**training), {name: repr(loss) for name,loss in self.losses.items()})
+    _named({**dict.fromkeys(r['loss'] for r in known), **self.losses})  # a ValueError for two names that make one file name
+    check_alike(known, self.settings(**training), {name: _identity(loss) for name,loss in self.losses.items()})
     return known
 
 @patch
@@ -272,7 +280,7 @@ def _rates(self:LossComparison, names, training, executor):
 @patch
 def _train(self:LossComparison, training, epochs, executor, progress):
     "Make the runs that are missing and write their records"
-    self.folder = _writable(Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S')))
+    self.folder = _writable(Path(self.path or _new_folder()))
     training['lr'] = _lr_policy(training.get('lr'))
     sweep_partial(self.folder)
     self.records = self._known(self.folder, training)
@@ -365,7 +373,7 @@ def screen(self:LossComparison,
         return Learner(dls, learn.model[1][2:], loss_func=learn.loss_func, metrics=learn.metrics, opt_func=learn.opt_func, lr=learn.lr, wd=learn.wd, moms=learn.moms, path=learn.path)
     head_learner.__name__ = getattr(self.learner, '__name__', str(self.learner))
     heads.learner,heads.screening = head_learner,{'passes': passes, 'seed': self.seeds_to_run[0]}  # the features are of these passes, with the augmentations of that seed
-    heads.path = Path(self.path or Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S'))/'screening'
+    heads.path = Path(self.path or vars(self).get('folder') or _new_folder())/'screening'
     return heads._train({'lr': lr, 'method': 'fit_one_cycle', 'n_epoch': epochs}, epochs, None, progress)
 
 # %% ../nbs/09_comparison.ipynb #058
@@ -469,8 +477,9 @@ def loss_named(
         if plain(text) in (plain(name), plain(repr(loss))): return name,loss
     try:
         call = ast.parse(text.strip(), mode='eval').body
-        return text.strip(),classes[call.func.id](*map(ast.literal_eval, call.args), **{k.arg: ast.literal_eval(k.value) for k in call.keywords})
-    except (SyntaxError, AttributeError, KeyError): pass
+        cls,args,kwargs = classes[call.func.id],[*map(ast.literal_eval, call.args)],{k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, AttributeError, KeyError, ValueError): pass
+    else: return text.strip(),cls(*args, **{**({} if args else _table(cls, n_classes)), **kwargs})
     by_plain = {plain(n): n for n in (*classes, *known)}
     near = [by_plain[n] for n in get_close_matches(plain(text.split('(')[0]), by_plain, 3, 0.5)] or list(known)
     raise ValueError(f"no loss {text!r}; the nearest are {', '.join(near)}")
@@ -513,7 +522,9 @@ def compare_losses(
     "Train the same model with several losses and show which has the lowest error rate, and how sure that is"
     try:
         if data not in ('digits', 'pets'): raise ValueError(f"data must be 'digits' or 'pets', got {data!r}")
-        if path and data != 'pets': raise ValueError(f"--path is for --data pets, got it with --data {data}")
+        for name,value in {'path': path, 'official': official}.items():
+            if value and data != 'pets': raise ValueError(f"--{name} is for --data pets, got it with --data {data}")
+        if resume and not out: raise ValueError("--resume goes on with the records in --out, which is not given")
         if out and not resume and any(Path(out).glob('*.json')): raise ValueError(f"{out} holds records already: add --resume to go on with them, or choose another --out")
         pets = data == 'pets'
         arch = arch or ('resnet18' if pets else 'small')

@@ -6,7 +6,7 @@
 __all__ = ['seed_run', 'SeedLayers', 'Diverged', 'RecordRun', 'gradient_norm', 'fingerprint', 'data_facts']
 
 # %% ../nbs/08c_runs.ipynb #003
-import hashlib,math,random,re,sys,time
+import hashlib,math,random,sys,time
 from collections import Counter
 from pathlib import Path
 import torch
@@ -15,6 +15,7 @@ from fastai.callback.core import Callback
 from fastai.data.transforms import get_c
 from fastai.torch_core import set_seed
 from .views import *
+from .records import *
 
 # %% ../nbs/08c_runs.ipynb #006
 def seed_run(
@@ -99,7 +100,7 @@ def data_facts(
     dls,      # DataLoaders
 )->dict:
     "What one can tell the data of a run by"
-    steps = lambda pipe: [re.sub(r' at 0x\w+', '', str(f)) for f in getattr(pipe, 'fs', []) if type(f).__name__ != 'Normalize']  # vision_learner may add that
+    steps = lambda pipe: [without_address(f) for f in getattr(pipe, 'fs', []) if type(f).__name__ != 'Normalize']  # vision_learner may add that
     known = lambda dl: labels_of(dl.dataset) or dl.new(shuffle=False, drop_last=False).one_batch()[-1].tolist()
     names = lambda ds: [o.name for o in getattr(ds, 'items', []) if isinstance(o, Path)]
     return {'classes': get_c(dls), 'train': len(dls.train_ds), 'valid': len(dls.valid_ds), 'batch': dls.train.bs, 'input': list(dls.one_batch()[0].shape[1:]),

@@ -77,7 +77,7 @@ def transition_matrix(
         if not 0 <= noise <= 1: raise ValueError(f"noise must be a rate in [0, 1] or a transition matrix, got {noise}")
         return np.full((n_classes, n_classes), noise/(n_classes - 1)) + np.eye(n_classes)*(1 - noise - noise/(n_classes - 1))
     matrix = np.asarray(noise, dtype=float)
-    if matrix.shape != (n_classes, n_classes) or (matrix < 0).any() or abs(matrix.sum(1) - 1).max() > 1e-6:
+    if matrix.shape != (n_classes, n_classes) or (matrix < 0).any() or not (abs(matrix.sum(1) - 1) <= 1e-6).all():
         raise ValueError(f"a transition matrix for {n_classes} classes must be {n_classes} x {n_classes}, at least 0, with rows that add up to 1; got shape {matrix.shape} with rows that add up to {matrix.sum(-1).round(3).tolist()}")
     return matrix
 
