@@ -7,7 +7,7 @@
 PYTHON ?= python3
 DATA ?= digits
 ARGS ?=
-export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script
+export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script,ignore:IProgress not found
 
 .PHONY: compare test bench conformance docs readme
 compare: .venv/installed
@@ -26,7 +26,7 @@ bench: .venv/installed
 
 conformance: .venv/installed
 	.venv/bin/python tests/conformance.py
-	.venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/index.ipynb
+	.venv/bin/nbdev-test --n-workers 1 --save --file-re '^index\.' nbs
 	.venv/bin/nbdev-clean
 	.venv/bin/python nbs/make_readme.py
 

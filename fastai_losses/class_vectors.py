@@ -9,6 +9,7 @@ __all__ = ['check_class_vectors', 'separation', 'separation_bound', 'class_vecto
 # %% ../nbs/04_class_vectors.ipynb #003
 import math,warnings
 from bisect import bisect_left
+from numbers import Integral,Real
 import numpy as np
 import torch
 import matplotlib.pyplot as plt
@@ -57,7 +58,7 @@ def separation(
 # %% ../nbs/04_class_vectors.ipynb #013
 def _check_size(k, n):
     for name,value in (('k', k), ('n', n)):
-        if isinstance(value, bool) or int(value) != value or value < 1: raise ValueError(f"class vectors need k >= 1 classes and n >= 1 dimensions, got {name}={value!r}")
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or value != value//1 or value < 1: raise ValueError(f"class vectors need k >= 1 classes and n >= 1 dimensions, got {name}={value!r}")
 
 def _levenshtein(n, degree, s):
     "Levenshtein's bound on the number of unit vectors in `n` dimensions with no cosine above `s`"
@@ -268,7 +269,8 @@ def _optimized(k, n, seed, budget=1.2e10):
 # %% ../nbs/04_class_vectors.ipynb #037
 def _codewords(k, n):
     "(k, n) different binary words: of an extended BCH code, punctured where n is no power of two"
-    size,m = max(1, (k-1).bit_length()),(n-1).bit_length()
+    if k <= 2: return np.repeat([[0.], [1.]], n, axis=1)[:k]
+    size,m = (k-1).bit_length(),(n-1).bit_length()
     if size > n: raise ValueError(f"there are {2**n} binary words in n={n} dimensions, too few for k={k} classes: the next dimension for which a code exists is {size}")
     if k <= 2*n and n == 2**m: return np.concatenate([hadamard(n), -hadamard(n)])[:k] < 0
     words = ((np.arange(k)[:, None] >> np.arange(size)) & 1).astype(np.float32)
@@ -317,10 +319,12 @@ def class_vectors(
     "`k` unit vectors in `n` dimensions, as far apart as they go"
     _check_size(k, n)
     k,n = int(k),int(n)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0: raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     if n == 1 and k > 2: raise ValueError(f"n=1 dimension has two directions, too few for k={k} classes")
     if k > _most and method in ('optimized', *_energies): raise ValueError(f"{method!r} looks at all pairs, too many at k={k} classes: at most {_most}; take 'auto', 'code' or 'random'")
     with threadpool_limits(1):  # the order of additions, and with it the last bit, depends on the number of threads
-        if method == 'random': v = _random(k, n, seed)
+        if n == 1 and method in ('random', *_energies): v = _closed_form(k, n)  # there are but two directions
+        elif method == 'random': v = _random(k, n, seed)
         elif method in _energies: v = _relax(_random(k, n, seed), _alone(k, n), _energies[method], 1000)[0]
         elif method == 'code': v = _code(k, n)
         elif method == 'optimized': v = _optimized(k, n, seed)
@@ -378,7 +382,7 @@ def _principal(means, n):
 def _check_means(means):
     "(k, d) array of the means of the classes"
     means = _doubles(means).numpy()
-    if means.ndim != 2 or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}" + (' with some that are not finite' if means.ndim == 2 else ''))
+    if means.ndim != 2 or not means.size or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}" + (' with some that are not finite' if means.ndim == 2 else ''))
     return means
 
 def class_vectors_from_means(
@@ -389,6 +393,7 @@ def class_vectors_from_means(
     "Class vectors that lie near each other where the classes are alike: the principal components of their means"
     means = _check_means(means)
     _check_size(len(means), n)
+    n = int(n)
     if not 0 <= spread <= 1: raise ValueError(f"spread must be in [0, 1], got {spread}")
     start = _principal(means, n)
     lengths = np.linalg.norm(start, axis=1)

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor,as_completed
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property,lru_cache,partial
+from numbers import Integral,Real
 from pathlib import Path
 import numpy as np
 import cloudpickle,torch,torchvision,fastai
@@ -46,17 +47,23 @@ def _slug(name): return re.sub(r'[^\w.-]+', '_', name)
 
 def _named(losses):
     "Losses by name, from a dict, a list of (name, loss) pairs or a list of losses"
+    if not isinstance(losses, (dict, list, tuple)): raise TypeError(f"losses must be a dict of losses by name, or a list of losses, got {losses!r}")
     pairs = list(losses.items()) if isinstance(losses, dict) else [o if isinstance(o, tuple) else (repr(o), o) for o in losses]
     if not pairs: raise ValueError("losses is empty: expected at least one, such as {'cross-entropy': CrossEntropy()}")
     seen = {}
     for name,loss in pairs:
+        if not isinstance(name, str) or not 0 < len(_slug(name)) <= 200: raise ValueError(f"the name of a loss must be a text of 1 to 200 characters, for its record is called by it; got {name!r}")
         if _slug(name) in seen: raise ValueError(f"two losses with one name: {seen[_slug(name)]!r} and {name!r}; give a dict of names that differ in letters or digits")
         seen[_slug(name)] = name
     return dict(pairs)
 
 def _seeds(seeds):
     "A list of seeds; a number n stands for n of them, from 42 on"
-    seeds = list(range(42, 42+seeds)) if isinstance(seeds, int) else list(seeds)
+    if not isinstance(seeds, (Integral, list, tuple, range, np.ndarray)): raise TypeError(f"seeds must be their number, or a list of them, got {seeds!r}")
+    seeds = list(range(42, 42+seeds)) if isinstance(seeds, Integral) else list(seeds)
+    wrong = [s for s in seeds if not isinstance(s, Integral)]
+    if wrong: raise TypeError(f"a seed must be a whole number, got {wrong[0]!r}")
+    seeds = list(map(int, seeds))
     if not seeds: raise ValueError("seeds is empty: expected their number, at least 1, or a list of them")
     twice = [s for i,s in enumerate(seeds) if s in seeds[:i]]
     if twice: raise ValueError(f"seed {twice[0]} is given twice in {seeds}: the same seed gives the same run")
@@ -105,7 +112,7 @@ class LossComparison(ComparisonRecords):
         special = {} if self.noise is None else {'noise': self.noise if np.ndim(self.noise) == 0 else np.asarray(self.noise).tolist()}
         if self.balance_gradients: special['balance_gradients'] = True
         if self.screening: special['screening'] = self.screening
-        return {**training, **special, 'arch': self.arch, 'learner': {'function': self.learner, **self.kwargs}, 'data': self.data}
+        return {**training, **special, 'arch': function_identity(self.arch), 'learner': {'function': function_identity(self.learner), **self.kwargs}, 'data': self.data}
 
     def make_learner(self, name:str, seed:int|None=None):
         "A fresh Learner for the loss of that name, with the width that the loss wants; layers and random states are those of the seed (None: the first)"
@@ -135,15 +142,10 @@ def _let_go(learn):
     "A Learner and its callbacks refer to each other, so its model would stay in memory until the garbage collector comes by"
     if learn is not None: vars(learn).clear()
 
-def _identity(loss):
-    "What a loss prints, and a fingerprint of the tables that this leaves out"
-    tables = loss.state_dict() if isinstance(loss, nn.Module) else {}
-    return repr(loss) + (' ' + fingerprint(*((name, t.cpu().numpy().tobytes()) for name,t in tables.items())) if tables else '')
-
 @patch
 def begun(self:LossComparison, name:str, seed:int, **training)->dict:
     "The record of a run that has not done anything yet"
-    return {'loss': name, 'loss_repr': _identity(self.losses[name]), 'status': 'failed', 'reason': None, 'started': datetime.now().isoformat(timespec='microseconds'),
+    return {'loss': name, 'loss_repr': loss_identity(self.losses[name]), 'status': 'failed', 'reason': None, 'started': datetime.now().isoformat(timespec='microseconds'),
             **({'features_time': self.features_time} if self.screening else {}), 'epochs': [], 'settings': {**self.settings(**training), 'seed': seed}, 'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'fastai': fastai.__version__}}
 
 @patch
@@ -183,10 +185,10 @@ def run(self:LossComparison,
 # %% ../nbs/09_comparison.ipynb #013
 def _lr_policy(lr):
     "None, 'find', a number or a list of numbers, checked"
-    if lr is None or lr == 'find': return lr
-    many = list(lr) if isinstance(lr, (list, tuple)) else [lr]
-    if not many or not all(isinstance(o, (int, float)) and o > 0 for o in many): raise ValueError(f"lr must be 'find', a number above 0, or a list of such numbers, got {lr!r}")
-    return [float(o) for o in many] if isinstance(lr, (list, tuple)) else float(lr)
+    if lr is None or isinstance(lr, str) and lr == 'find': return lr
+    many = list(lr) if isinstance(lr, (list, tuple, np.ndarray)) else [lr]
+    if not many or not all(isinstance(o, Real) and not isinstance(o, bool) and o > 0 for o in many): raise ValueError(f"lr must be 'find', a number above 0, or a list of such numbers, got {lr!r}")
+    return float(lr) if isinstance(lr, Real) else [float(o) for o in many]
 
 @patch
 def _find(self:LossComparison, name, seed):
@@ -228,6 +230,9 @@ def choose_lr(self:LossComparison,
     return record
 
 # %% ../nbs/09_comparison.ipynb #015
+def _at_least(name, value, least):
+    if not isinstance(value, Integral) or value < least: raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
 def _new_folder(): return Path('comparisons')/datetime.now().strftime('%Y-%m-%d_%H%M%S')
 
 def _writable(folder):
@@ -248,7 +253,7 @@ def _known(self:LossComparison, folder, training):
     "The records in a folder, if they fit"
     known = [r for r in read_records(folder) if r['status'] != 'failed']
     _named({**dict.fromkeys(r['loss'] for r in known), **self.losses})  # a ValueError for two names that make one file name
-    check_alike(known, self.settings(**training), {name: _identity(loss) for name,loss in self.losses.items()})
+    check_alike(known, self.settings(**training), {name: loss_identity(loss) for name,loss in self.losses.items()})
     return known
 
 @patch
@@ -316,6 +321,7 @@ def fine_tune(self:LossComparison,
     **kwargs,            # To fastai's `Learner.fine_tune`: `freeze_epochs`, `lr_mult`, ...
 )->LossComparison:       # The comparison itself, which shows its table
     "`Learner.fine_tune` with each loss and seed that the folder has no record of yet; every finished run is on disk at once"
+    _at_least('epochs', epochs, 0)
     return self._train({'lr': lr, 'method': 'fine_tune', 'epochs': epochs, **kwargs}, epochs + kwargs.get('freeze_epochs', 1), executor, progress)
 
 # %% ../nbs/09_comparison.ipynb #017
@@ -364,6 +370,7 @@ def screen(self:LossComparison,
     progress:bool=True,  # Show a bar, with the time that is left
 )->LossComparison:       # A comparison of its own, with records in the folder `screening` of this one's
     "Train a head with each loss and seed on features that are computed once"
+    _at_least('epochs', epochs, 1); _at_least('passes', passes, 1)
     whole,heads = copy.copy(self),copy.copy(self)
     start = time.perf_counter()
     with images_in_memory(self.dls, self.memory if passes > 1 else 0): heads.dls,heads.data = self.features(passes),self.data
@@ -479,7 +486,9 @@ def loss_named(
         call = ast.parse(text.strip(), mode='eval').body
         cls,args,kwargs = classes[call.func.id],[*map(ast.literal_eval, call.args)],{k.arg: ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, AttributeError, KeyError, ValueError): pass
-    else: return text.strip(),cls(*args, **{**({} if args else _table(cls, n_classes)), **kwargs})
+    else:
+        try: return text.strip(),cls(*args, **{**({} if args else _table(cls, n_classes)), **kwargs})
+        except TypeError as e: raise ValueError(f"{text.strip()} cannot be made: {e}; it is {cls.__name__}{inspect.signature(cls)}") from None
     by_plain = {plain(n): n for n in (*classes, *known)}
     near = [by_plain[n] for n in get_close_matches(plain(text.split('(')[0]), by_plain, 3, 0.5)] or list(known)
     raise ValueError(f"no loss {text!r}; the nearest are {', '.join(near)}")
@@ -500,8 +509,13 @@ def _listed(text, n_classes):
 def _lr_from(text):
     "The learning rate, as `fine_tune` takes it"
     if text == 'find': return text
-    rates = [float(t) for t in text.split(',')]
+    rates = _numbers('lr', text, float)
     return rates if len(rates) > 1 else rates[0]
+
+def _numbers(option, text, kind):
+    "A comma-separated list of numbers"
+    try: return [kind(t) for t in text.split(',')]
+    except ValueError: raise ValueError(f"--{option} takes numbers, several separated by commas, got {text!r}") from None
 
 @call_parse
 def compare_losses(
@@ -529,7 +543,8 @@ def compare_losses(
         pets = data == 'pets'
         arch = arch or ('resnet18' if pets else 'small')
         model = {'learner': small_learner} if arch == 'small' else {'arch': _arch(arch), 'pretrained': pets}
-        n_seeds = (1 if pets else 3) if seeds is None else [int(s) for s in seeds.split(',')] if ',' in seeds else int(seeds)
+        n_seeds = (1 if pets else 3) if seeds is None else _numbers('seeds', seeds, int) if ',' in seeds else _numbers('seeds', seeds, int)[0]
+        _at_least('bs', bs, 1)
         chosen = _listed(losses or ('seeds' if pets else 'all'), 37 if pets else 10)
         dls = pets_dataloaders(path, size=size or 224, bs=bs, official=official) if pets else digits_dataloaders(size=size or 16, bs=bs)
         workers = (1 if pets else min(4, _cores())) if workers is None else workers

@@ -111,7 +111,7 @@ class ClassificationLoss(nn.Module):
         return x.argmax(self.axis)
 
     def forward(self, outputs:Tensor, targets:Tensor)->Tensor:
-        "Loss of (..., C) outputs, C along `axis`, at integer targets of shape (...) or class probabilities of shape (..., C); a ValueError or TypeError says what does not fit"
+        "Loss of (..., C) outputs, C along `axis`, at integer targets of shape (...), or with a 1 in the place of C, or class probabilities of shape (..., C); a ValueError or TypeError says what does not fit"
         if type(outputs) is not Tensor: outputs = _plain(outputs, 'outputs')
         if type(targets) is not Tensor: targets = _plain(targets, 'targets')
         x,y,shape = self._rows(outputs, targets)
@@ -128,7 +128,8 @@ def _rows(self:ClassificationLoss, x, y):
     if not (soft or y.dtype == torch.int64): y = self._as_labels(y)
     if self.axis not in (-1, x.ndim-1):
         x = x.movedim(self.axis, -1)
-        if soft and y.ndim == x.ndim: y = y.movedim(self.axis, -1)
+        if y.ndim == x.ndim: y = y.movedim(self.axis, -1)
+    if not soft and y.ndim == x.ndim and y.shape[-1] == 1: y = y.squeeze(-1)  # as tabular data have them
     shape,width = x.shape[:-1],x.shape[-1]
     C = self.n_classes or width
     if C == 0 or self.n_out not in (None, width): raise self._wrong_width(width)

@@ -34,7 +34,9 @@ class ShareMetric(Metric):
 # %% ../nbs/06_metrics.ipynb #011
 def _labels(loss_func, outputs, targets, shape):
     "Class indices, and the mask of those that count; an error if their shape is not that of the decoded outputs"
-    if targets.is_floating_point(): targets = targets.argmax(getattr(loss_func, 'axis', -1))
+    axis = getattr(loss_func, 'axis', -1)
+    if targets.is_floating_point(): targets = targets.argmax(axis)
+    elif targets.ndim == len(shape) + 1 and targets.shape[axis] == 1: targets = targets.squeeze(axis)  # as tabular data have them
     if shape != targets.shape: raise ValueError(f"{type(loss_func).__name__} decodes outputs of shape {tuple(outputs.shape)} "
         f"to classes of shape {tuple(shape)}, but the targets have shape {tuple(targets.shape)}")
     ignored = getattr(loss_func, 'ignore_index', None)
@@ -42,6 +44,7 @@ def _labels(loss_func, outputs, targets, shape):
 
 def _metric(loss_func, holds, name):
     "Metric of the targets that count for which `holds(activated, targets)` holds"
+    if isinstance(loss_func, type): raise TypeError(f"got the class {loss_func.__name__}, expected a loss: {loss_func.__name__}(...)")
     for method in ('activation', 'decodes'):
         if not hasattr(loss_func, method): raise TypeError(f"{type(loss_func).__name__} has no {method}(x), so its outputs cannot be decoded to classes")
     def count(outputs, targets):

@@ -55,17 +55,23 @@ def read_record(
     if missing: raise ValueError(f"{file} is not a record: it has no {', '.join(missing)}")
     if not all(isinstance(e, dict) and {'phase', 'epoch', 'time'} <= e.keys() for e in record['epochs']):
         raise ValueError(f"{file} is not a record: its epochs should be objects with phase, epoch and time")
+    if not all(v is None or isinstance(v, (int, float)) for e in record['epochs'] for k,v in e.items() if k != 'phase'):
+        raise ValueError(f"{file} is not a record: its epochs should hold numbers")
+    if not isinstance(record['settings'].get('seed'), int): raise ValueError(f"{file} is not a record: its settings should have a seed, a whole number")
     return record
 
 def read_records(
     folder:Path,  # Holds one .json file for each run
 )->list:          # In the order in which the runs were started
     "All records in a folder, with a warning for each file that is none"
-    records = []
+    records = {}
     for file in sorted(Path(folder).glob('*.json')):
-        try: records.append(read_record(file))
-        except ValueError as e: warnings.warn(f"left out: {e}")
-    return sorted(records, key=lambda r: r['started'])
+        try: record = read_record(file)
+        except (OSError, ValueError) as e: warnings.warn(f"left out: {e}"); continue
+        run = record['loss'],record['settings']['seed']
+        if run in records: warnings.warn(f"left out: {file} is a second record of {run[0]!r} with seed {run[1]}")
+        else: records[run] = record
+    return sorted(records.values(), key=lambda r: r['started'])
 
 def sweep_partial(
     folder:Path,        # Of records
@@ -149,15 +155,15 @@ class ComparisonRecords:
     def __init__(self, records:list):  # One dict for each run, as `write_record` writes them
         self.records = records
 
-    @classmethod
-    def load(cls,
+    @staticmethod
+    def load(
         path:Path|str,  # Folder of records
     ):
         "Read the records in a folder; FileNotFoundError if there are none, ValueError if they do not belong together, a warning for files that are none"
         records = read_records(path)
         if not records: raise FileNotFoundError(f"No records in {path}: expected one .json file for each run of a comparison")
         check_alike(records)
-        return cls(records)
+        return ComparisonRecords(records)
 
     @property
     def title(self)->str|None:
@@ -182,6 +188,7 @@ class ComparisonRecords:
             frozen,last = ([e for e in r['epochs'] if e['phase'] == 'frozen'] or [{}])[-1],(r['epochs'] or [{}])[-1]
             return {'loss': r['loss'], 'seed': r.get('settings', {}).get('seed'), metric: last.get(metric), f'frozen_{metric}': frozen.get(metric),
                     'valid_loss': last.get('valid_loss'), 'lr': (r.get('lr') or {}).get('lr'), 'time': sum(e['time'] for e in r['epochs']), 'status': r['status'], 'reason': r.get('reason')}
+        if not self.records: raise ValueError("no runs yet: `fine_tune` makes them")
         runs,results = pd.DataFrame([row(r) for r in self.records]),self.results
         if not results.empty and metric not in results: raise ValueError(f"no metric {metric!r} in the results, which have {', '.join(results.columns[4:])}")
         return runs.astype({c: float for c in (metric, f'frozen_{metric}', 'valid_loss', 'lr')})
@@ -304,12 +311,12 @@ def report(self:ComparisonRecords,
     "Write ranking, pictures, runs and settings to one HTML file that needs nothing else"
     scores = [m for m in ('error_rate', 'nll', 'brier', 'ece') if m in self.results and self.results[m].notna().any()]
     number = lambda t: t.to_html(float_format='%.4g', na_rep='', border=0)
-    many,first = len(self.seeds) > 1,self.records[0]
+    runs,many,first = self.runs(),len(self.seeds) > 1,self.records[0]
     settings = pd.DataFrame([(k, v) for k,v in _flat({**first['settings'], 'seed': self.seeds, 'versions': first.get('versions', {})})], columns=['setting', 'value'])
     how = f"ci95 is half the width of the 95 % interval of the mean over {len(self.seeds)} seeds; difference is the paired one to {self.baseline(baseline)}, p from the paired t-test, " \
         "corrected for the number of losses by Holm. They cover the luck of the seeds, not that of the validation set." if many else "One run for each loss: the luck of the seed is not known."
     text = _page.format(title=html.escape(self.title or 'Comparison of losses'), about=f"{len(self.names)} losses, {len(self.records)} runs.", how=html.escape(how),
         table=number(self.table(baseline=baseline)), pictures=''.join(_picture(self.plot(m, baseline)) for m in (metrics or scores)),
-        runs=number(self.runs()), settings=settings.to_html(index=False, border=0))
+        runs=number(runs), settings=settings.to_html(index=False, border=0))
     Path(path).write_text(text, encoding='utf-8')
     return Path(path)

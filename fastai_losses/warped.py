@@ -157,6 +157,14 @@ class BinaryCodeLoss(ClassVectorLoss):
 
 # %% ../nbs/05_warped.ipynb #042
 @torch.no_grad()
+def _one_label_each(y, n_classes):
+    "(N,) class indices, as they are or with a 1 behind"
+    if y.ndim == 2 and y.shape[1] == 1: y = y[:, 0]
+    if y.ndim != 1 or y.is_floating_point(): raise ValueError(f"means of classes need one class index for each item, got targets ({y.dtype}) of shape {tuple(y.shape)}")
+    wrong = y[(y < 0) | (y >= n_classes)]
+    if len(wrong): raise ValueError(f"label {wrong[0].item()} is outside [0, {n_classes}), so its class has no mean")
+    return y.long()
+
 def class_means(
     dls,            # DataLoaders whose targets are class indices
     features=None,  # A module or function that turns a batch of inputs into (N, ...) features; None: the inputs themselves
@@ -167,13 +175,14 @@ def class_means(
     if was_training: features.eval()
     try:
         for *x,y in dls.train.new(shuffle=False, drop_last=False):
-            x = (features(*x) if features else x[0]).as_subclass(Tensor).flatten(1).double().cpu()
-            y = y.as_subclass(Tensor).cpu().long()
+            x = (features(*x) if features else x[0]).as_subclass(Tensor)
+            x,y = x.reshape(len(x), -1).double().cpu(),_one_label_each(y.as_subclass(Tensor).cpu(), dls.c)
             if total is None: total,count = x.new_zeros(dls.c, x.shape[1]),x.new_zeros(dls.c)
+            if x.shape[1] != total.shape[1]: raise ValueError(f"batches with {total.shape[1]} and with {x.shape[1]} numbers an item have no common mean: `features` has to make as many of all")
             total.index_add_(0, y, x); count.index_add_(0, y, torch.ones_like(x[:, 0]))
     finally:
         if was_training: features.train()
-    if (count == 0).any(): raise ValueError(f"no mean for a class without training items: {(count == 0).nonzero()[:, 0].tolist()[:5]}")
+    if (count == 0).any(): raise ValueError(f"no mean for a class without training items: {(count == 0).nonzero()[:, 0].tolist()[:5]}; class_vectors(k, n) needs no means")
     return (total/count[:, None]).float()
 
 def penultimate(

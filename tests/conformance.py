@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import matplotlib
 import torch
 from fastai.vision.all import *
+from fastai.tabular.all import TabularDataLoaders,TabularModel
 from fastai.callback.training import GradientAccumulation
 from torch.nn import functional as F
 from conftest import all_losses,remake
@@ -120,6 +121,13 @@ def loaders(items, target, i, **kwargs):
 def digits(): return loaders(items(), CategoryBlock, 1, bs=64)
 @cache
 def masks(): return loaders(items()[320:], MaskBlock(codes=range(C)), 2, bs=64)
+
+@cache
+def tables():
+    "The pixels as columns of a table; its labels come as (N, 1)"
+    pixels,digit,_ = zip(*items())
+    df = pd.DataFrame([p.ravel()/15 for p in pixels]).add_prefix('pixel')
+    return TabularDataLoaders.from_df(df.assign(digit=digit), y_names='digit', y_block=CategoryBlock(), cont_names=list(df), cat_names=[], valid_idx=range(len(df)-64, len(df)), bs=64)
 
 @cache
 def batch(): return tuple(map(plain, digits().valid.one_batch()))
@@ -356,6 +364,22 @@ def segments(row):
     close(probs.movedim(1, -1), row.loss.activation(raw.movedim(1, -1)), 'activations')
     close(classes, decoded, 'classes')
     close(decoded_error_rate(learn.loss_func)(raw, y), (decoded != y).float().mean())
+
+@column('tabular data')
+def tabular(row):
+    learn = row.learner(dls=tables(), model=TabularModel([], 64, row.width, []))
+    learn.fit(2, 1e-2)
+    _,mean,error = learn.recorder.values[-1]
+    cats,conts,y = map(plain, learn.dls.valid.one_batch())  # the labels are (N, 1), and int8
+    with torch.no_grad(): raw = learn.model.eval()(cats, conts)
+    y = y[:, 0].long()
+    losses,decoded = row.expected(raw, y, reduction='none'),row.penalties(raw).argmin(-1)
+    probs,_,classes,per_item = learn.get_preds(with_loss=True, with_decoded=True)
+    close(mean, losses.mean())
+    close(error, (decoded != y).float().mean())
+    close(per_item, losses, 'losses')
+    close(probs, row.loss.activation(raw), 'activations')
+    close(classes, decoded, 'classes')
 
 @column('gradient accumulation')
 def accumulates(row):
