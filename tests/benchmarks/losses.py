@@ -3,13 +3,16 @@
 One thread, one process, all contenders interleaved in random order; medians, as multiples of `F.cross_entropy`.
 Peak memory is that of one forward and backward in a process of its own.
 What the losses of the softmax probability are above 1 at (256, 1000) is no longer work on the outputs but 20 to 80 us of small operations on one number
-an item; at (128, 100000) all of them are below. OneVsAllCrossEntropy needs a logarithm
-for every output where cross-entropy needs an exponential. It takes one for 64 of them; on a processor where torch's `exp` alone takes longer than its whole
-`log_softmax` and `log1p` ten times as long (an AMD EPYC with AVX-512, torch 2.14), it is at 2.2 to 2.5 at (256, 1000), where `softplus` made it 6 to 7. LogitNormLoss and the scores of probabilities read the outputs once more, for a norm.
-The compiled loss (torch.compile, one graph) runs against the eager one, in turn. What a compiled call costs beyond its kernels, some 50 us more than
-an eager one on the CPU, counts against it. At (128, 100000) the losses of the raw outputs are some 5 %, LogitNormLoss 10 % slower compiled: eager code looks whether
-lengths can be squared as they are, compiled code cannot look, and takes them in double precision or scales the rows first. (Scores of probabilities are some 15 % slower; we did not find out why.) torch's own `F.cross_entropy` comes out slower at
-(256, 1000), since its compiled gradient computes every exponential again and compares every class with the label."""
+an item, of which FocalCrossEntropy has the most; at (128, 100000) all of them are below. OneVsAllCrossEntropy needs a logarithm for every output where
+cross-entropy needs an exponential. It takes one for 64 of them, and its exponentials as powers of 2, since torch's `exp` and `log1p` can be slow: on an AMD
+EPYC with AVX-512 and torch 2.14 `exp` takes longer than all of `log_softmax`, three times as long as `exp2`, and `log1p` ten times as long, until something
+such as `pow` has run in the process. There it is at 2.0 to 2.1 at (256, 1000), where `softplus` made it 6 to 7. LogitNormLoss and the scores of
+probabilities read the outputs once more, for a norm.
+The compiled loss (torch.compile, one graph) runs against the eager one. What a compiled call costs beyond its kernels, some 50 us more than an eager one on
+the CPU, counts against it: at (256, 1000) CrossEntropy, which has the least to gain, comes out 7 to 11 % slower compiled, the others at most 4 %. At
+(128, 100000) the losses of the raw outputs are some 4 % slower compiled: eager code looks whether lengths can be squared as they are, compiled code cannot
+look and takes them in double precision. torch's own `F.cross_entropy` comes out slower at (256, 1000), since its compiled gradient computes every exponential
+again and compares every class with the label."""
 import random,re,subprocess,sys,time
 from pathlib import Path
 from statistics import median
