@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
+from fastcore.foundation import L
 from scipy import stats
 
 # %% ../nbs/08b_records.ipynb #007
@@ -305,7 +306,7 @@ td,th{{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right}} th{{b
 @patch
 def report(self:ComparisonRecords,
     path:Path|str,            # HTML file to write
-    metrics=None,             # Columns of `results` to draw, one picture each; None: the error rate and the validation scores that are there
+    metrics=None,             # Column or columns of `results` to draw, one picture each; None: the error rate and the validation scores that are there
     baseline:str|None=None,   # Loss to compare the others with; None: 'cross-entropy', or else the first
 )->Path:                      # The file
     "Write ranking, pictures, runs and settings to one HTML file that needs nothing else"
@@ -316,7 +317,7 @@ def report(self:ComparisonRecords,
     how = f"ci95 is half the width of the 95 % interval of the mean over {len(self.seeds)} seeds; difference is the paired one to {self.baseline(baseline)}, p from the paired t-test, " \
         "corrected for the number of losses by Holm. They cover the luck of the seeds, not that of the validation set." if many else "One run for each loss: the luck of the seed is not known."
     text = _page.format(title=html.escape(self.title or 'Comparison of losses'), about=f"{len(self.names)} losses, {len(self.records)} runs.", how=html.escape(how),
-        table=number(self.table(baseline=baseline)), pictures=''.join(_picture(self.plot(m, baseline)) for m in (metrics or scores)),
+        table=number(self.table(baseline=baseline)), pictures=''.join(_picture(self.plot(m, baseline)) for m in L(metrics or scores)),
         runs=number(runs), settings=settings.to_html(index=False, border=0))
     Path(path).write_text(text, encoding='utf-8')
     return Path(path)

@@ -117,7 +117,7 @@ def _from_package(o): return o.__module__.split('.')[0] in ('builtins', 'torch',
 
 def _traits(o):
     "All that makes a loss or a function what it is, of which the code only where it is in no package"
-    if isinstance(o, torch.Tensor): return tuple(o.shape),o.detach().cpu().double().numpy().tobytes()
+    if isinstance(o, torch.Tensor): return str(o.dtype),tuple(o.shape),hashlib.sha256(o.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
     if isinstance(o, dict): return [(k, _traits(v)) for k,v in o.items()]
     if isinstance(o, (list, tuple)): return [_traits(v) for v in o]
     if isinstance(o, CodeType): return o.co_code,o.co_names,_traits(o.co_consts)

@@ -14,10 +14,12 @@ two = {'cross-entropy': CrossEntropy(), 'inverse': InverseLoss()}
 
 def without_times(comparison): return comparison.results.drop(columns='time').set_index(['loss', 'seed', 'phase', 'epoch']).sort_index()
 
+# Processes of their own import the package that is tested
+environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), *filter(None, [os.environ.get('PYTHONPATH')])]), 'OMP_NUM_THREADS': '1'}
+
 def in_python(code, *args, **kwargs):
-    "A Python process of its own that runs some code; it imports the package that is tested"
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), *filter(None, [os.environ.get('PYTHONPATH')])]), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+    "A Python process that runs some code"
+    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
 
 @pytest.fixture(scope='module')
 def dls():
@@ -120,8 +122,7 @@ def test_stale_partial_files_are_swept(dls, tmp_path):
 # The console
 
 def console(*args, **kwargs):
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), *filter(None, [os.environ.get('PYTHONPATH')])])}
-    return subprocess.run([compare, *map(str, args)], capture_output=True, text=True, env=env, **kwargs)
+    return subprocess.run([compare, *map(str, args)], capture_output=True, text=True, env=environment, **kwargs)
 
 def test_console_command(tmp_path):
     out = tmp_path/'out'
