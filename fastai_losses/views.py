@@ -27,6 +27,7 @@ class DatasetView(GetAttr):
         labels=None,     # A label for each item of the view; None: its own
         split_idx=None,  # 0 has the transforms of training, 1 those of validation; None: those of `whole`
     ):
+        if hasattr(whole, 'iloc'): raise TypeError(f"{type(whole).__name__} does not give its items by their number, so label noise and learning rates to choose from need another dataset")
         self.whole,self.index,self.labels = whole,list(range(len(whole)) if items is None else items),labels
         if split_idx is not None: self.split_idx = split_idx
     def __len__(self): return len(self.index)
@@ -100,7 +101,7 @@ def with_noise(
 )->DataLoaders:
     "The same DataLoaders with wrong training labels, and the right ones for validation"
     labels = labels_of(dls.train_ds)
-    if labels is None: labels = [int(y) for *_,y in (dls.train_ds[i] for i in range(len(dls.train_ds)))]
+    if labels is None: labels = [int(y) for *_,y in DatasetView(dls.train_ds)]
     return with_training_set(dls, DatasetView(dls.train_ds, labels=corrupt(labels, noise, get_c(dls), seed)))
 
 # %% ../nbs/08a_views.ipynb #017

@@ -367,9 +367,9 @@ def segments(row):
 
 @column('tabular data')
 def tabular(row):
-    learn = row.learner(dls=tables(), model=TabularModel([], 64, row.width, []))
+    learn = row.learner(dls=tables(), model=TabularModel([], 64, row.width, []), metrics=[], cbs=ReportScores())
     learn.fit(2, 1e-2)
-    _,mean,error = learn.recorder.values[-1]
+    _,mean,error,*_ = learn.recorder.values[-1]
     cats,conts,y = map(plain, learn.dls.valid.one_batch())  # the labels are (N, 1), and int8
     with torch.no_grad(): raw = learn.model.eval()(cats, conts)
     y = y[:, 0].long()
