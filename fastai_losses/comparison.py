@@ -83,7 +83,7 @@ class LossComparison(ComparisonRecords):
         noise=None,               # Label noise on the training set: a rate, or a transition matrix, as `corrupt` takes it; each seed spoils other labels
         balance_gradients:bool=False,  # Multiply each loss so that its first gradient has the norm of cross-entropy's
         memory:float=1.,          # Gigabytes that decoded images may take, if all of them fit (in each process)
-        cbs=None,                 # Function of (name of loss, seed) that makes the loggers of a run. What callbacks do to the training is in no record: such as MixUp go into the learner function
+        cbs=None,                 # Function of (name of loss, seed) that makes the callbacks of a run, such as loggers. They are no setting: what changes the training, such as MixUp, needs a folder of its own, and rates are chosen without it
         **kwargs,                 # To the learner function, such as `pretrained=False`
     ):
         super().__init__([])
