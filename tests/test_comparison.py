@@ -170,6 +170,8 @@ def test_a_pool_gives_what_one_process_gives_and_survives_a_death(dls, tmp_path)
     del losses['deadly']
     here = LossComparison(dls, losses=losses, learner=small_learner, seeds=[1, 2], path=tmp_path/'here').fine_tune(1, lr=1e-2, progress=False)
     pd.testing.assert_frame_equal(without_times(pooled), without_times(here))
+    known = lambda comparison: {(r['loss'], r['loss_repr']) for r in comparison.records}
+    assert known(here) < known(pooled), 'a worker knows a loss by another name'
 
 @pytest.mark.slow
 def test_a_real_dask_cluster(dls, tmp_path):
