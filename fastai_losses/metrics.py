@@ -35,8 +35,7 @@ class ShareMetric(Metric):
 def _labels(loss_func, outputs, targets, shape):
     "Class indices, and the mask of those that count; an error if their shape is not that of the decoded outputs"
     axis = getattr(loss_func, 'axis', -1)
-    targets = targets.argmax(axis) if targets.is_floating_point() else targets.long()
-    if targets.ndim == len(shape) + 1 and targets.shape[axis] == 1: targets = targets.squeeze(axis)  # as tabular data have them
+    targets = targets.argmax(axis) if targets.is_floating_point() else without_class_axis(targets.long(), len(shape), axis)
     if shape != targets.shape: raise ValueError(f"{type(loss_func).__name__} decodes outputs of shape {tuple(outputs.shape)} "
         f"to classes of shape {tuple(shape)}, but the targets have shape {tuple(targets.shape)}")
     ignored = getattr(loss_func, 'ignore_index', None)

@@ -156,15 +156,15 @@ class BinaryCodeLoss(ClassVectorLoss):
     def penalty_at(self, x, y): return F.softplus(-x*self.rows(y.to(self.vectors.device)).to(x)).sum(-1)
 
 # %% ../nbs/05_warped.ipynb #042
-@torch.no_grad()
 def _one_label_each(y, n_classes):
     "(N,) class indices, as they are or with a 1 behind"
-    if y.ndim == 2 and y.shape[1] == 1: y = y[:, 0]
+    y = without_class_axis(y, 1)
     if y.ndim != 1 or y.is_floating_point(): raise ValueError(f"means of classes need one class index for each item, got targets ({y.dtype}) of shape {tuple(y.shape)}")
     wrong = y[(y < 0) | (y >= n_classes)]
     if len(wrong): raise ValueError(f"label {wrong[0].item()} is outside [0, {n_classes}), so its class has no mean")
     return y.long()
 
+@torch.no_grad()
 def class_means(
     dls,            # DataLoaders whose targets are class indices
     features=None,  # A module or function that turns a batch of inputs into (N, ...) features; None: the inputs themselves
