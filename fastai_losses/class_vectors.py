@@ -238,7 +238,7 @@ def _explored(groups, k, n, rng, budget):
     share = [max(1, sum(share)/4)]*plain + share
     found,spent,extra,starts = [],[0.]*len(groups),0.,[0]*len(groups)
     good_enough = separation_bound(k, n) + 1e-3  # but for the last steps
-    while sum(starts) < 12*len(groups) + k//2 and sum(spent) + extra < budget:
+    while len(found) < 12*len(groups) + k//2 and sum(spent) + extra < budget:
         promising = found and extra < sum(spent)/2
         i = min(found)[2] if promising else min(range(len(groups)), key=lambda i: ((spent[i] + 100*groups[i].cost)/share[i], i))
         most,stride = (200, 3) if few[i] else (300, 1)
@@ -382,7 +382,7 @@ def _principal(means, n):
 def _check_means(means):
     "(k, d) array of the means of the classes"
     means = _doubles(means).numpy()
-    if means.ndim != 2 or not means.size or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}" + (' with some that are not finite' if means.ndim == 2 else ''))
+    if means.ndim != 2 or not means.size or not np.isfinite(means).all(): raise ValueError(f"means must be (k, d) finite numbers, one row for each class; got shape {means.shape}" + (' with some that are not finite' if means.ndim == 2 and means.size else ''))
     return means
 
 def class_vectors_from_means(

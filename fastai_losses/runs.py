@@ -124,7 +124,9 @@ def _traits(o):
     if isinstance(o, FunctionType):
         if _from_package(o): return o.__qualname__
         return _traits(o.__code__),_traits(o.__defaults__),[without_address(c.cell_contents) for c in o.__closure__ or ()]
-    if isinstance(o, type): return o.__qualname__,[] if _from_package(o) else [(k, _traits(v)) for k,v in sorted(vars(o).items()) if isinstance(v, FunctionType) or not k.startswith('_')] + [_traits(b) for b in o.__bases__]
+    if isinstance(o, type):
+        if _from_package(o): return o.__qualname__
+        return o.__qualname__,[(k, _traits(v)) for k,v in sorted(vars(o).items()) if isinstance(v, FunctionType) or not k.startswith('_')],_traits(o.__bases__)
     if isinstance(o, nn.Module) or hasattr(o, 'activation'): return _traits(type(o)),[(k, _traits(v)) for k,v in vars(o).items() if k not in _of_modules]
     return without_address(repr(o))
 
