@@ -365,6 +365,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fastai_losses/one_vs_all.py'),
                                           'fastai_losses.one_vs_all._Shortfall.forward': ( 'one_vs_all.html#_shortfall.forward',
                                                                                            'fastai_losses/one_vs_all.py'),
+                                          'fastai_losses.one_vs_all._best_other': ( 'one_vs_all.html#_best_other',
+                                                                                    'fastai_losses/one_vs_all.py'),
                                           'fastai_losses.one_vs_all._log1p_sum': ( 'one_vs_all.html#_log1p_sum',
                                                                                    'fastai_losses/one_vs_all.py')},
             'fastai_losses.probability': { 'fastai_losses.probability.CrossEntropy': ( 'probability.html#crossentropy',

@@ -127,6 +127,12 @@ class _Shortfall(torch.autograd.Function):
         pull = short.sign()*once_a_row(grad[:, None])
         return pull, pull.sum(-1, keepdim=True)
 
+def _best_other(x, y):
+    "The class with the largest output beside the label's; compiled code then needs no copy of the outputs"
+    if torch.compiler.is_compiling(): x = x.where(torch.arange(x.shape[-1], device=x.device) != y, -math.inf)
+    else: x = x.scatter(-1, y, -math.inf)
+    return x.argmax(-1, keepdim=True)
+
 @delegates()
 class HingeLoss(ClassificationLoss):
     r"$\frac1C\sum_{k\ne y}\max(0, m - x_y + x_k)$, from 0, or the largest of these terms; its best outputs are sure to put the likeliest class first only where that is right more than half of the time; the softmax of them is no probability"
@@ -157,7 +163,7 @@ class HingeLoss(ClassificationLoss):
         y = y[:, None]
         if self.best_other:
             if x.shape[-1] == 1: return x[:, 0]*0
-            other = x.detach().scatter(-1, y, -math.inf).argmax(-1, keepdim=True)
+            other = _best_other(x.detach(), y)
             own,other = x.gather(-1, torch.cat((y, other), -1)).unbind(-1)
             return (self.margin - own + other).clamp(min=0)
         own = x.gather(-1, y)

@@ -18,18 +18,18 @@ from .core import *
 def exponentials(
     x:Tensor,  # (M, C)
 )->tuple:      # (M, 1), (M, C), (M, 1)
-    "The largest number of each row, `exp(x - largest)` and its sum: the softmax before its division, which compiled code has in two passes"
+    "The largest number of each row, `exp(x - largest)` and its sum: the softmax before its division"
     top = x.amax(-1, keepdim=True)
     e = (x - top).exp()
     return top, e, e.sum(-1, keepdim=True)
 
 class _Surprise(torch.autograd.Function):
-    "`-log softmax(x)[y]`, with the softmax kept for the gradient"
+    "`-log softmax(x)[y]`, with the softmax kept for the gradient; compiled, the gradient before its division"
     @staticmethod
     def forward(ctx, x, y):
-        if torch.compiler.is_compiling():  # no look at values
+        if torch.compiler.is_compiling():
             top,e,total = exponentials(x)
-            ctx.save_for_backward(x, y, e, total)
+            ctx.save_for_backward(x, y, e.scatter_add(-1, y, -total), total)  # e itself would be worked out again
             return (total.log() - (x.gather(-1, y) - top)).squeeze(-1)
         s = x.softmax(-1)
         ctx.save_for_backward(x, y, s, None)
@@ -41,7 +41,7 @@ class _Surprise(torch.autograd.Function):
     def backward(ctx, grad):
         x,y,s,total = ctx.saved_tensors
         grad = grad[:, None]
-        if total is not None: return (s*once_a_row(grad/total)).scatter_add_(-1, y, -grad), None
+        if total is not None: return s*once_a_row(grad/total), None
         if torch.is_grad_enabled(): s = x.softmax(-1)  # somebody wants the second derivative
         return (s*grad).scatter_add_(-1, y, -grad), None
 

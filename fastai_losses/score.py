@@ -211,16 +211,16 @@ class _CompiledUnitSurprise(torch.autograd.Function):
         q = once_a_row((norm.where(norm > 0, 1)*temperature).rsqrt())
         u = x*q*q
         top,e,total = exponentials(u)
-        ctx.save_for_backward(x, y, q, e/total, (u*e).sum(-1, keepdim=True)/total)
+        ctx.save_for_backward(x, y, q, e.scatter_add(-1, y, -total), total, (u*e).sum(-1, keepdim=True)/total)
         ctx.temperature = temperature
         return (total.log() - (x.gather(-1, y)*q*q - top)).squeeze(-1)
 
     @staticmethod
     def backward(ctx, grad):
-        x,y,q,s,mean = ctx.saved_tensors
+        x,y,q,pull,total,mean = ctx.saved_tensors
         g,most = once_a_row(grad[:, None]*q),torch.finfo(x.dtype).max/2
         turn = once_a_row((x.gather(-1, y)*q*q - mean)*(g*ctx.temperature**2))
-        return (((s*g).scatter_add_(-1, y, -g) + x*q*q*turn)*q).clamp(-most, most), None, None
+        return ((pull*once_a_row(g/total) + x*q*q*turn)*q).clamp(-most, most), None, None
 
 @delegates()
 class LogitNormLoss(SoftmaxLoss):

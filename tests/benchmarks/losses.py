@@ -6,13 +6,12 @@ What the losses of the softmax probability are above 1 at (256, 1000) is no long
 an item, of which FocalCrossEntropy has the most; at (128, 100000) all of them are below. OneVsAllCrossEntropy needs a logarithm for every output where
 cross-entropy needs an exponential. It takes one for 64 of them, and its exponentials as powers of 2, since torch's `exp` and `log1p` can be slow: on an AMD
 EPYC with AVX-512 and torch 2.14 `exp` takes longer than all of `log_softmax`, three times as long as `exp2`, and `log1p` ten times as long, until something
-such as `pow` has run in the process. There it is at 2.0 to 2.1 at (256, 1000), where `softplus` made it 6 to 7. LogitNormLoss and the scores of
+such as `pow` has run in the process. There it is at 2.0 to 2.2 at (256, 1000), where `softplus` made it 6 to 7. LogitNormLoss and the scores of
 probabilities read the outputs once more, for a norm.
 The compiled loss (torch.compile, one graph) runs against the eager one. What a compiled call costs beyond its kernels, some 50 us more than an eager one on
-the CPU, counts against it: at (256, 1000) CrossEntropy, which has the least to gain, comes out 7 to 11 % slower compiled, the others at most 4 %. At
-(128, 100000) the losses of the raw outputs are some 4 % slower compiled: eager code looks whether lengths can be squared as they are, compiled code cannot
-look and takes them in double precision. torch's own `F.cross_entropy` comes out slower at (256, 1000), since its compiled gradient computes every exponential
-again and compares every class with the label."""
+the CPU, counts against it. The row `one product an output` is no loss: its gradient is the outputs times one number a row, the least that a loss of the raw
+outputs can do, and what it comes out at when compiled is the compiler's own doing. torch's own `F.cross_entropy` comes out slower at (256, 1000), since its
+compiled gradient computes every exponential again and compares every class with the label."""
 import random,re,subprocess,sys,time
 from pathlib import Path
 from statistics import median
@@ -23,10 +22,22 @@ from torch.nn import functional as F
 from fastai_losses.all import *
 
 shapes = {(64, 37): 3000, (256, 1000): 600, (128, 100_000): 15}  # (items, classes): repetitions
+
+class Product(torch.autograd.Function):
+    "The first output of each row; its gradient is said to be all outputs"
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x[:, 0].clone()
+
+    @staticmethod
+    def backward(ctx, grad): return ctx.saved_tensors[0]*grad[:, None]
+
 contenders = {'F.cross_entropy': F.cross_entropy, 'fastai CrossEntropyLossFlat': CrossEntropyLossFlat(),
     **{repr(o): o for o in (CrossEntropy(), DotProductLoss(), InverseLoss(), InverseLoss(0.2), GeneralizedCrossEntropy(0.7), GeneralizedCrossEntropy(-0.5), FocalCrossEntropy(), PolyCrossEntropy(),
         SphericalLoss(), SphericalLoss(probabilities=True), BrierLoss(), BrierLoss(probabilities=True), NormRegularizedLoss(), LogitNormLoss(),
-        OneVsAllCrossEntropy(), SigmoidDistanceLoss(), HingeLoss(), HingeLoss(best_other=True))}, 'F.multi_margin_loss': F.multi_margin_loss}
+        OneVsAllCrossEntropy(), SigmoidDistanceLoss(), HingeLoss(), HingeLoss(best_other=True))}, 'F.multi_margin_loss': F.multi_margin_loss,
+    'one product an output': lambda x, y: Product.apply(x).mean()}
 
 def tensors(n, c):
     generator = torch.Generator().manual_seed(0)
@@ -53,7 +64,7 @@ def compiled(name, n, c, repetitions):
     loss = contenders[name]
     torch.compiler.reset()
     taken = {loss: [], torch.compile(lambda x, y: loss(x, y), fullgraph=True): []}
-    for _ in range(repetitions//5):
+    for _ in range(max(repetitions//5, 8)):
         for f,t in taken.items(): t += [step(f, x, y) for _ in range(6)][1:]
     eager,machine = map(median, taken.values())
     return machine/eager
