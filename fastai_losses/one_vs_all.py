@@ -70,7 +70,7 @@ class OneVsAllLoss(ClassificationLoss):
     def penalty(self, e): return -e
     def penalty_at(self, x, y):
         y = y[:, None]
-        by_hand = can_look(x) or torch.compiler.is_compiling()
+        by_hand = can_look(x) or compiling()
         return self._total(_Answers.apply(x, y, self.answers, self.slope) if by_hand else self.rest(x.scatter(-1, y, -x.gather(-1, y))).sum(-1), x)
 
     def activation(self, x):
@@ -128,8 +128,8 @@ class _Shortfall(torch.autograd.Function):
         return pull, pull.sum(-1, keepdim=True)
 
 def _best_other(x, y):
-    "The class with the largest output beside the label's; compiled code then needs no copy of the outputs"
-    if torch.compiler.is_compiling(): x = x.where(torch.arange(x.shape[-1], device=x.device) != y, -math.inf)
+    "The class with the largest output beside the label's, which comes back where there is none; compiled code then needs no copy of the outputs"
+    if compiling(): x = x.where(torch.arange(x.shape[-1], device=x.device) != y, -math.inf)
     else: x = x.scatter(-1, y, -math.inf)
     return x.argmax(-1, keepdim=True)
 
@@ -162,11 +162,10 @@ class HingeLoss(ClassificationLoss):
     def penalty_at(self, x, y):
         y = y[:, None]
         if self.best_other:
-            if x.shape[-1] == 1: return x[:, 0]*0
-            other = _best_other(x.detach(), y)
-            own,other = x.gather(-1, torch.cat((y, other), -1)).unbind(-1)
-            return (self.margin - own + other).clamp(min=0)
+            best = _best_other(x.detach(), y)
+            own,other = x.gather(-1, torch.cat((y, best), -1)).unbind(-1)
+            return (self.margin - own + other.where((best != y).squeeze(-1), -math.inf)).clamp(min=0)
         own = x.gather(-1, y)
         start = self.margin - own
-        total = _Shortfall.apply(x, start) if torch.compiler.is_compiling() else (start + x).relu_().sum(-1)
+        total = _Shortfall.apply(x, start) if compiling() else (start + x).relu_().sum(-1)
         return (total - (start + own).squeeze(-1))/x.shape[-1]

@@ -50,7 +50,7 @@ def surprise(
     y:Tensor,  # (M,) labels in [0, C)
 )->Tensor:     # (M,) `-log softmax(x)[y]`
     "How much the outputs are surprised by the labels: torch's cross-entropy of each item, faster on the CPU where it is large or compiled"
-    if x.is_cpu and torch.compiler.is_compiling() or can_look(x) and x.numel() > 2**16: return _Surprise.apply(x, y[:, None])
+    if x.is_cpu and compiling() or can_look(x) and x.numel() > 2**16: return _Surprise.apply(x, y[:, None])
     return F.cross_entropy(x, y, reduction='none', ignore_index=-2**63)  # none is ignored here, not even torch's -100
 
 # %% ../nbs/01_probability.ipynb #021
@@ -149,7 +149,7 @@ class FocalCrossEntropy(SoftmaxLoss):
         s,missing = (-h).exp(),-torch.expm1(-h)
         return max(1., (missing**self.gamma*(missing + self.gamma*h*s)).max().item())
     def _missing(self, h):
-        missing = -torch.expm1(-h)  # 1 - s_y
+        missing = -torch.expm1(-h.clamp(max=1000))  # 1 - s_y, with a derivative of 0 where h is infinite
         return missing if self.gamma >= 2 else missing.clamp(min=torch.finfo(h.dtype).tiny)  # a power below 2 has no second derivative at 0
     def of_surprise(self, h): return h*self._missing(h)**self.gamma
     def activation(self, x):

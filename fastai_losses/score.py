@@ -51,7 +51,7 @@ def unit(
 )->Tensor:     # (..., C) rows of length 1; a row of zeros stays
     "`x` divided by the length of its rows, for numbers of any size; at 0 the gradient is that of `x` itself, near 0 it is held at half the largest number of its type"
     x = _scaled(x)
-    return _Unit.apply(x) if torch.compiler.is_compiling() else x/_divisor(x)
+    return _Unit.apply(x) if compiling() else x/_divisor(x)
 
 def length(
     x:Tensor,  # (M, C)
@@ -129,10 +129,9 @@ class ScoreLoss(ClassificationLoss):
     def evidence(self, x): return self.score(x.softmax(-1) if self.probabilities else x)
     def penalty(self, e): return 1 - e
     def penalty_at(self, x, y):
-        compiling = torch.compiler.is_compiling()
-        if not (compiling or can_look(x)): return super().penalty_at(x, y)
+        if not (compiling() or can_look(x)): return super().penalty_at(x, y)
         own,length = (_ShareAndLength if self.probabilities else _OwnAndLength).apply(x, y[:, None])
-        return self.penalty(self.score_at(own, length)) if self.probabilities or compiling or _safe(length) else super().penalty_at(x, y)
+        return self.penalty(self.score_at(own, length)) if self.probabilities or compiling() or _safe(length) else super().penalty_at(x, y)
     def activation(self, x):
         "Class probabilities that the loss was asking for: softmax of the outputs, or with `probabilities=False` the outputs held at 0 from below, divided by their sum (softmax where none is above 0)"
         x = full_precision(x)
@@ -240,7 +239,7 @@ class LogitNormLoss(SoftmaxLoss):
     def penalty_at(self, x, y):
         most = 2**0.5/self.temperature + math.log(x.shape[-1])
         if most <= -math.log(torch.finfo(x.dtype).tiny):
-            if torch.compiler.is_compiling(): return _CompiledUnitSurprise.apply(x, y[:, None], self.temperature)
+            if compiling(): return _CompiledUnitSurprise.apply(x, y[:, None], self.temperature)
             if can_look(x) and _safe(length := x.detach().norm(dim=-1, keepdim=True)): return _UnitSurprise.apply(x, y[:, None], length, self.temperature)
         return super().penalty_at(unit(x)/self.temperature, y)
     def activation(self, x):

@@ -99,9 +99,37 @@ def test_bad_input(loss):
     ):
         with pytest.raises(error, match=message): bad()
 
-def test_vmap_and_grad(loss):
-    "The gradient of each item by itself, through torch.func"
-    x,y = torch.randn(6, loss.n_out or C),torch.randint(0, C, (6,))
+@pytest.mark.parametrize('smoothing', (0., 0.1))
+def test_vmap_and_grad(loss, smoothing):
+    "The gradient of each item by itself, through torch.func; compiled too"
+    x,y,loss = torch.randn(6, loss.n_out or C),torch.randint(0, C, (6,)),remake(loss, label_smoothing=smoothing)
     def cost(x, y): return loss(x[None], y[None])
     one_by_one = torch.stack([torch.autograd.functional.jacobian(lambda o: cost(o, y[i]), x[i]) for i in range(6)])
-    torch.testing.assert_close(torch.func.vmap(torch.func.grad(cost))(x, y), one_by_one)
+    each = torch.func.vmap(torch.func.grad(cost))
+    torch.testing.assert_close(each(x, y), one_by_one)
+    torch.compiler.reset()
+    torch.testing.assert_close(torch.compile(each, backend='aot_eager')(x, y), one_by_one)
+
+def test_second_derivative_compiled(loss):
+    x,v,y = torch.randn(6, loss.n_out or C),torch.randn(6, loss.n_out or C),torch.randint(0, C, (6,))
+    def along_v(x): return torch.func.grad(lambda a: (torch.func.grad(lambda b: loss(b, y))(a)*v).sum())(x)
+    torch.compiler.reset()
+    torch.testing.assert_close(torch.compile(along_v, backend='aot_eager')(x), along_v(x))
+
+@pytest.mark.parametrize('n', (4, 2**16), ids=('few', 'many'))
+def test_ignored_beside_a_class_that_is_ruled_out(loss, n):
+    "Outputs of -inf rule a class out; where a loss can bear that, an ignored item does not bring them into the gradient"
+    loss,x,y = remake(loss, reduction='sum'),torch.randn(n, width(loss)),1 + torch.arange(n) % 2
+    x[:, 0] = -torch.inf
+    def grad(y): return torch.autograd.grad(loss(leaf := x.clone().requires_grad_(), y), leaf)[0]
+    expected = grad(y)
+    if not expected.isfinite().all(): pytest.skip('needs finite outputs')
+    expected[::2] = 0
+    torch.testing.assert_close(grad(y.where(torch.arange(n) % 2 == 1, -100)), expected)
+
+def test_weights_that_are_loaded(loss):
+    "The largest penalty that a loss lets out depends on them"
+    heavy,loaded = (remake(loss, weight=w) for w in ([1.]*4 + [1e10], [1.]*C))
+    loaded.load_state_dict(heavy.state_dict())
+    x,y = 1e4*torch.eye(width(loss))[:1],torch.tensor([C - 1])
+    torch.testing.assert_close(loaded(x, y), heavy(x, y))
