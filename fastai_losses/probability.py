@@ -149,7 +149,7 @@ class FocalCrossEntropy(SoftmaxLoss):
         s,missing = (-h).exp(),-torch.expm1(-h)
         return max(1., (missing**self.gamma*(missing + self.gamma*h*s)).max().item())
     def _missing(self, h):
-        missing = -torch.expm1(-h.clamp(max=1000))  # 1 - s_y, with a derivative of 0 where h is infinite
+        missing = -torch.expm1(-hold(h, 1000.))  # 1 - s_y, with no gradient where h is infinite
         return missing if self.gamma >= 2 else missing.clamp(min=torch.finfo(h.dtype).tiny)  # a power below 2 has no second derivative at 0
     def of_surprise(self, h): return h*self._missing(h)**self.gamma
     def activation(self, x):
