@@ -508,14 +508,13 @@ def _listed(text, n_classes):
 
 def _lr_from(text):
     "The learning rate, as `fine_tune` takes it"
-    if text == 'find': return text
-    rates = _numbers('lr', text, float)
-    return rates if len(rates) > 1 else rates[0]
+    return text if text == 'find' else _numbers('lr', text, float)
 
 def _numbers(option, text, kind):
-    "A comma-separated list of numbers"
-    try: return [kind(t) for t in text.split(',')]
+    "A number, or a comma-separated list of them"
+    try: numbers = [kind(t) for t in text.split(',')]
     except ValueError: raise ValueError(f"--{option} takes numbers, several separated by commas, got {text!r}") from None
+    return numbers if len(numbers) > 1 else numbers[0]
 
 @call_parse
 def compare_losses(
@@ -543,7 +542,7 @@ def compare_losses(
         pets = data == 'pets'
         arch = arch or ('resnet18' if pets else 'small')
         model = {'learner': small_learner} if arch == 'small' else {'arch': _arch(arch), 'pretrained': pets}
-        n_seeds = (1 if pets else 3) if seeds is None else _numbers('seeds', seeds, int) if ',' in seeds else _numbers('seeds', seeds, int)[0]
+        n_seeds = (1 if pets else 3) if seeds is None else _numbers('seeds', seeds, int)
         _at_least('bs', bs, 1)
         chosen = _listed(losses or ('seeds' if pets else 'all'), 37 if pets else 10)
         dls = pets_dataloaders(path, size=size or 224, bs=bs, official=official) if pets else digits_dataloaders(size=size or 16, bs=bs)

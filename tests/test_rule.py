@@ -102,7 +102,7 @@ def test_bad_input(loss):
 @pytest.mark.parametrize('smoothing', (0., 0.1))
 def test_vmap_and_grad(loss, smoothing):
     "The gradient of each item by itself, through torch.func; compiled too"
-    x,y,loss = torch.randn(6, loss.n_out or C),torch.randint(0, C, (6,)),remake(loss, label_smoothing=smoothing)
+    x,y,loss = torch.randn(6, width(loss)),torch.randint(0, C, (6,)),remake(loss, label_smoothing=smoothing)
     def cost(x, y): return loss(x[None], y[None])
     one_by_one = torch.stack([torch.autograd.functional.jacobian(lambda o: cost(o, y[i]), x[i]) for i in range(6)])
     each = torch.func.vmap(torch.func.grad(cost))
@@ -111,7 +111,7 @@ def test_vmap_and_grad(loss, smoothing):
     torch.testing.assert_close(torch.compile(each, backend='aot_eager')(x, y), one_by_one)
 
 def test_second_derivative_compiled(loss):
-    x,v,y = torch.randn(6, loss.n_out or C),torch.randn(6, loss.n_out or C),torch.randint(0, C, (6,))
+    x,v,y = torch.randn(6, width(loss)),torch.randn(6, width(loss)),torch.randint(0, C, (6,))
     def along_v(x): return torch.func.grad(lambda a: (torch.func.grad(lambda b: loss(b, y))(a)*v).sum())(x)
     torch.compiler.reset()
     torch.testing.assert_close(torch.compile(along_v, backend='aot_eager')(x), along_v(x))
