@@ -17,7 +17,7 @@ from fastcore.foundation import L
 from torch import nn
 from .metrics import *
 from .metrics import _labels
-from .score import *
+from .score import unit
 
 # %% ../nbs/07_callbacks.ipynb #007
 _prefix = 'loss_func.'

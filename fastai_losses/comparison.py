@@ -28,7 +28,7 @@ from fastai.data.transforms import get_c
 from fastai.learner import Learner
 from fastai.torch_core import params
 from fastai.vision.learner import vision_learner
-from .core import *
+from .core import loss_examples
 from .probability import *
 from .class_vectors import *
 from .metrics import *
@@ -452,26 +452,14 @@ def _in_pool(self:LossComparison, task, jobs, executor):
             yield recorded(i, f"its worker died: {type(result).__name__}: {result}" if dead else result)
 
 # %% ../nbs/09_comparison.ipynb #060
-def _table(cls, n_classes):
-    "The class vectors or codewords that a loss cannot be made without: half as many dimensions as classes, one bit more than it takes"
-    names = inspect.signature(cls).parameters
-    if 'vectors' in names: return {'vectors': class_vectors(n_classes, (n_classes+1)//2)}
-    return {'codes': class_vectors(n_classes, (n_classes-1).bit_length() + 1, 'code') > 0} if 'codes' in names else {}
-
 def package_losses(
     n_classes:int=10,  # For losses that have to know
 )->dict:
     "One of each loss of this package by name, as it comes without arguments"
     import fastai_losses.all
-    def kinds(cls): return [k for c in cls.__subclasses__() if c.__module__.startswith('fastai_losses.') for k in (c, *kinds(c))]
-    losses,known = seed_losses(),{repr(loss) for loss in seed_losses().values()}
-    for cls in dict.fromkeys(kinds(ClassificationLoss)):
-        try:
-            loss = cls(**_table(cls, n_classes))
-            loss(torch.randn(2, loss.n_out or n_classes), torch.tensor([0, 1]))
-        except NotImplementedError: continue  # a base class
-        if repr(loss) not in known: losses[cls.__name__] = loss
-    return losses
+    named = seed_losses()
+    known = {repr(loss) for loss in named.values()}
+    return {**named, **{type(o).__name__: o for o in loss_examples(n_classes) if repr(o) not in known}}
 
 def loss_named(
     text:str,          # A name in `package_losses`, or a loss as Python writes it: 'InverseLoss(0.5)'
@@ -487,7 +475,7 @@ def loss_named(
         cls,args,kwargs = classes[call.func.id],[*map(ast.literal_eval, call.args)],{k.arg: ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, AttributeError, KeyError, ValueError): pass
     else:
-        try: return text.strip(),cls(*args, **{**({} if args else _table(cls, n_classes)), **kwargs})
+        try: return text.strip(),cls(*args, **kwargs) if args else cls.example(n_classes, **kwargs)
         except TypeError as e: raise ValueError(f"{text.strip()} cannot be made: {e}; it is {cls.__name__}{inspect.signature(cls)}") from None
     by_plain = {plain(n): n for n in (*classes, *known)}
     near = [by_plain[n] for n in get_close_matches(plain(text.split('(')[0]), by_plain, 3, 0.5)] or list(known)

@@ -10,8 +10,8 @@ __all__ = ['class_vector_error_rate', 'class_vector_accuracy', 'ShareMetric', 'd
 import torch
 from torch import nn
 from fastai.learner import Metric
-from .core import *
-from .score import *
+from .core import full_precision,without_class_axis,check_labels
+from .score import unit
 
 # %% ../nbs/06_metrics.ipynb #009
 class ShareMetric(Metric):
@@ -95,7 +95,7 @@ def mean_angle(
         x = unit(full_precision(outputs.as_subclass(torch.Tensor)).movedim(axis, -1))
         if x.shape[-1] != loss_func.n_out: raise ValueError(f"outputs of width {x.shape[-1]} for class vectors of width {loss_func.n_out}")
         targets,counted = _labels(loss_func, outputs, targets.as_subclass(torch.Tensor), x.shape[:-1])
-        loss_func._counted(targets, len(loss_func.vectors))  # an error for labels that have no vector
+        check_labels(loss_func, targets[counted], len(loss_func.vectors))  # an error for labels that have no vector
         right = unit(loss_func.vectors.detach().to(x)[targets.where(counted, 0)])
         degrees = 2*torch.atan2((x - right).norm(dim=-1), (x + right).norm(dim=-1)).rad2deg()
         return degrees.where(counted, 0).sum(), counted.sum()

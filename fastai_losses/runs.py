@@ -11,13 +11,14 @@ import hashlib,math,random,sys,time
 from collections import Counter
 from pathlib import Path
 from types import CodeType,FunctionType
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from fastai.callback.core import Callback
 from fastai.data.transforms import get_c
 from fastai.torch_core import set_seed
-from .core import *
+from .core import ClassificationLoss
 from .views import *
 from .records import *
 
@@ -118,6 +119,7 @@ def _from_package(o): return o.__module__.split('.')[0] in ('builtins', 'torch',
 def _traits(o):
     "All that makes a loss or a function what it is, of which the code only where it is in no package"
     if isinstance(o, torch.Tensor): return str(o.dtype),tuple(o.shape),hashlib.sha256(o.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+    if isinstance(o, np.ndarray): return str(o.dtype),o.shape,hashlib.sha256(np.ascontiguousarray(o)).hexdigest()
     if isinstance(o, dict): return [(k, _traits(v)) for k,v in o.items()]
     if isinstance(o, (list, tuple)): return [_traits(v) for v in o]
     if isinstance(o, CodeType): return o.co_code,o.co_names,_traits(o.co_consts)
@@ -134,8 +136,10 @@ def loss_identity(
     loss,  # Any loss
 )->str:
     "What it prints, and a fingerprint of what that leaves out"
-    if _from_package(type(loss)) and isinstance(loss, ClassificationLoss) and not loss.state_dict(): return repr(loss)
-    return f'{without_address(repr(loss))} {fingerprint(_traits(loss))}'
+    if not (_from_package(type(loss)) and isinstance(loss, ClassificationLoss)):
+        return f'{without_address(repr(loss))} {fingerprint(_traits(loss))}'
+    tables = any(hasattr(o, 'shape') for o in loss.arguments.values())
+    return f'{loss!r} {fingerprint(_traits(loss.arguments))}' if tables else repr(loss)
 
 def function_identity(
     f,  # A function; anything else is given back

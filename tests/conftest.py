@@ -1,39 +1,16 @@
 "What the tests share: every loss of the package"
-import inspect
 import torch
 import fastai_losses.all
 from fastai_losses.all import *
+from fastai_losses.core import loss_examples
 
 torch.set_num_threads(1)
 
-# What a class cannot be made without, by its name or that of its base: a function of the number of classes
-needs = {'ClassVectorLoss': lambda C: dict(vectors=torch.randn(C, 3, generator=torch.Generator().manual_seed(0))),
-         'BinaryCodeLoss': lambda C: dict(codes=torch.arange(C)[:, None]//2**torch.arange(C.bit_length() + 1) % 2)}
-
-def example(cls, n_classes=10, **kwargs):
-    "A loss of this class; one that wants arguments finds them in `needs`"
-    arguments = next((needs[c.__name__] for c in cls.__mro__ if c.__name__ in needs), lambda _: {})
-    return cls(**arguments(n_classes), **kwargs)
-
-def concrete(cls):
-    "Is it a loss with formulas, not a base class?"
-    if not (inspect.isclass(cls) and issubclass(cls, ClassificationLoss) and cls.__module__.startswith('fastai_losses')): return False
-    loss = example(cls)
-    try: loss(torch.randn(2, loss.n_out or 3), torch.tensor([0, 1]))
-    except NotImplementedError: return False
-    return True
-
 def all_losses(n_classes=10):
-    "One of each loss class of the package, found by looking, and a few with arguments that matter; `n_classes` classes where a loss wants to know"
-    classes = {c for c in vars(fastai_losses.all).values() if concrete(c)}
-    return sorted([*(example(c, n_classes) for c in classes), InverseLoss(0.2), *(GeneralizedCrossEntropy(q) for q in (-1, -0.2, 0, 1)),
+    "One of each loss class of the package, found by looking, and a few with arguments that matter"
+    return sorted([*loss_examples(n_classes), InverseLoss(0.2), *(GeneralizedCrossEntropy(q) for q in (-1, -0.2, 0, 1)),
         SphericalLoss(probabilities=True), BrierLoss(probabilities=True), LogitNormLoss(1.), HingeLoss(best_other=True),
-        example(WarpedCrossEntropy, n_classes, scale=10.)], key=repr)
-
-def remake(loss, **kwargs):
-    "The same loss with other arguments of the base class"
-    own = [n for n in inspect.signature(type(loss).__init__).parameters if hasattr(loss, n) and n not in inspect.signature(ClassificationLoss.__init__).parameters]
-    return type(loss)(**{n: getattr(loss, n) for n in own}, **kwargs)
+        WarpedCrossEntropy.example(n_classes, scale=10.)], key=repr)
 
 def pytest_generate_tests(metafunc):
     "Tests that take a `loss` run with each that is made for any number of classes, and with the others where their module says how many it has: `C`"

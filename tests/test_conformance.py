@@ -4,7 +4,6 @@ from functools import partial
 from itertools import product
 import nbformat,pytest,torch
 from torch import nn
-from conftest import remake
 from conformance import Row,Skip,by_definition,columns,compiles,is_ours,record,rows,surprises,table
 
 ours = [row for row in rows() if is_ours(row)]
@@ -21,7 +20,7 @@ def test_loss_of_the_contributing_guide(name):
     block, = re.findall(r'^```python\n(.*?)^```$', (record.parent.parent/'CONTRIBUTING.md').read_text(encoding='utf-8'), flags=re.M | re.S)
     exec(block, space := {})
     loss = space['SquaredLoss']()
-    found = Row(repr(loss), partial(remake, loss), lambda x: (1 - x.softmax(-1))**2).run(name)
+    found = Row(repr(loss), loss.with_arguments, lambda x: (1 - x.softmax(-1))**2).run(name)
     if found: raise found
 
 def test_record_is_in_step():

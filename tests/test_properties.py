@@ -1,7 +1,7 @@
 "Each loss's `range`, `proper` and `largest_gradient` against a search over outputs"
 import math
 import pytest,torch
-from conftest import all_losses,remake
+from conftest import all_losses
 from fastai_losses.all import *
 
 more = [FocalCrossEntropy(0), FocalCrossEntropy(0.5), FocalCrossEntropy(50), PolyCrossEntropy(-1), PolyCrossEntropy(5), InverseLoss(3.), NormRegularizedLoss(probabilities=True),
@@ -23,7 +23,7 @@ def starts(loss, C):
 
 def losses_and_gradients(loss, x, y):
     "Loss of each item, and the largest derivative of each, as functions of `x`"
-    items = remake(loss, reduction='none')(x, y)
+    items = loss.with_arguments(reduction='none')(x, y)
     grad, = torch.autograd.grad(items.sum(), x, create_graph=True)
     return items, grad.abs().amax(-1)
 
@@ -61,7 +61,7 @@ def test_range_and_largest_gradient(item):
     assert found[:, 0].min() <= low + 0.02
     if most < math.inf: assert found[:, 2].max() >= 0.97*most
     else: assert found[:, 2].max() >= 99
-    if isinstance(item, WarpedCrossEntropy): assert found[:, 1].max() >= 0.9*high  # how near depends on the vectors
+    if isinstance(item, WarpedCrossEntropy): assert found[:, 1].max() >= 0.85*high  # how near depends on the vectors
     elif high < math.inf: assert found[:, 1].max() >= 0.98*high
     elif isinstance(item, LogitNormLoss):  # grows with the number of classes, as their logarithm
         one = lambda C: item(-torch.eye(1, C), torch.tensor([0]))

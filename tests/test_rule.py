@@ -2,7 +2,6 @@
 from itertools import product
 import pytest,torch
 from torch import nn
-from conftest import remake
 from fastai_losses.probability import CrossEntropy
 
 C = 5
@@ -49,7 +48,7 @@ def test_rule(loss, shape, axis, soft):
     for args in grid:
         if soft and args['ignore_index'] >= 0: continue
         x,y = outputs_of(shape, axis, generator, width=width(loss)).requires_grad_(),targets_of(shape, axis, soft, args['ignore_index'], generator)
-        ours,expected = remake(loss, axis=axis, **args)(x, y),by_hand(loss, x, y, axis, smoothing=args['label_smoothing'], **{k: v for k,v in args.items() if k != 'label_smoothing'})
+        ours,expected = loss.with_arguments(axis=axis, **args)(x, y),by_hand(loss, x, y, axis, smoothing=args['label_smoothing'], **{k: v for k,v in args.items() if k != 'label_smoothing'})
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12, msg=lambda m: f'{args}\n{m}')
         (a,),(b,) = (torch.autograd.grad(o.sum(), x) for o in (ours, expected))
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=lambda m: f'{args}\n{m}')
@@ -72,7 +71,7 @@ def test_nothing_left_to_average(loss, args, reduction):
     x = torch.randn(3, width(loss), requires_grad=True)
     for outputs,targets in ((x, torch.full((3,), -100)), (x[:0], torch.zeros(0, dtype=torch.long)), (x[:0], torch.zeros(0, C)),
                             *([(x, torch.tensor([1, 2, 4]))] if args else [])):
-        value = remake(loss, reduction=reduction, **args)(outputs, targets)
+        value = loss.with_arguments(reduction=reduction, **args)(outputs, targets)
         assert not value.any() and not torch.autograd.grad(value.sum(), x)[0].any()
 
 def test_integer_types(loss):
@@ -83,18 +82,18 @@ def test_bad_input(loss):
     x,y = torch.randn(4, width(loss)),torch.tensor([0, 4, 2, 1])
     for error,message,bad in (
         (ValueError, r'label 5 is outside \[0, 5\)', lambda: loss(x, torch.tensor([0, 5, 2, 1]))),
-        (ValueError, r'label -3 is outside \[0, 5\)', lambda: remake(loss, ignore_index=0)(x, torch.tensor([0, -3, 2, 1]))),
-        (ValueError, r'label 9 is outside \[0, 5\)', lambda: remake(loss, label_smoothing=0.1)(x, torch.tensor([0, 9, 2, 1]))),
+        (ValueError, r'label -3 is outside \[0, 5\)', lambda: loss.with_arguments(ignore_index=0)(x, torch.tensor([0, -3, 2, 1]))),
+        (ValueError, r'label 9 is outside \[0, 5\)', lambda: loss.with_arguments(label_smoothing=0.1)(x, torch.tensor([0, 9, 2, 1]))),
         (ValueError, r'shape \(3,\), expected integers of shape \(4,\)', lambda: loss(x, y[:3])),
         (ValueError, r'shape \(4, 6\), expected integers of shape \(4,\) or floats of shape \(4, 5\)', lambda: loss(x, torch.rand(4, 6))),
         (TypeError, 'got torch.bool', lambda: loss(x, y > 1)),
         (TypeError, 'outputs must be floating point, got torch.int64', lambda: loss(y[:, None], y)),
-        (ValueError, 'weight has 2 entries for 5 classes', lambda: remake(loss, weight=[1, 1])(x, y)),
-        (ValueError, 'weight must hold one finite number >= 0', lambda: remake(loss, weight=[[1.]*5])),
-        (ValueError, 'weight must hold one finite number >= 0', lambda: remake(loss, weight=[])),
-        (ValueError, 'weight must hold one finite number >= 0', lambda: remake(loss, weight=[float('inf')]*5)),
-        (ValueError, "must be 'mean', 'sum' or 'none', got 'max'", lambda: remake(loss, reduction='max')),
-        (ValueError, 'axis 3', lambda: remake(loss, axis=3)(x, y)),
+        (ValueError, 'weight has 2 entries for 5 classes', lambda: loss.with_arguments(weight=[1, 1])(x, y)),
+        (ValueError, 'weight must hold one number for each class', lambda: loss.with_arguments(weight=[[1.]*5])),
+        (ValueError, 'weight must hold one number for each class', lambda: loss.with_arguments(weight=[])),
+        (ValueError, 'weight must hold finite numbers of at least 0', lambda: loss.with_arguments(weight=[float('inf')]*5)),
+        (ValueError, "must be 'mean', 'sum' or 'none', got 'max'", lambda: loss.with_arguments(reduction='max')),
+        (ValueError, 'axis 3', lambda: loss.with_arguments(axis=3)(x, y)),
         (ValueError, 'length 0', lambda: loss(x[:, :0], y)),
     ):
         with pytest.raises(error, match=message): bad()
@@ -102,7 +101,7 @@ def test_bad_input(loss):
 @pytest.mark.parametrize('smoothing', (0., 0.1))
 def test_vmap_and_grad(loss, smoothing):
     "The gradient of each item by itself, through torch.func; compiled too"
-    x,y,loss = torch.randn(6, width(loss)),torch.randint(0, C, (6,)),remake(loss, label_smoothing=smoothing)
+    x,y,loss = torch.randn(6, width(loss)),torch.randint(0, C, (6,)),loss.with_arguments(label_smoothing=smoothing)
     def cost(x, y): return loss(x[None], y[None])
     one_by_one = torch.stack([torch.autograd.functional.jacobian(lambda o: cost(o, y[i]), x[i]) for i in range(6)])
     each = torch.func.vmap(torch.func.grad(cost))
@@ -119,7 +118,7 @@ def test_second_derivative_compiled(loss):
 @pytest.mark.parametrize('n', (4, 2**16), ids=('few', 'many'))
 def test_ignored_beside_a_class_that_is_ruled_out(loss, n):
     "Outputs of -inf rule a class out; where a loss can bear that, an ignored item does not bring them into the gradient"
-    loss,x,y = remake(loss, reduction='sum'),torch.randn(n, width(loss)),1 + torch.arange(n) % 2
+    loss,x,y = loss.with_arguments(reduction='sum'),torch.randn(n, width(loss)),1 + torch.arange(n) % 2
     x[:, 0] = -torch.inf
     def grad(y): return torch.autograd.grad(loss(leaf := x.clone().requires_grad_(), y), leaf)[0]
     expected = grad(y)
@@ -129,7 +128,7 @@ def test_ignored_beside_a_class_that_is_ruled_out(loss, n):
 
 def test_weights_that_are_loaded(loss):
     "The largest penalty that a loss lets out depends on them"
-    heavy,loaded = (remake(loss, weight=w) for w in ([1.]*4 + [1e10], [1.]*C))
+    heavy,loaded = (loss.with_arguments(weight=w) for w in ([1.]*4 + [1e10], [1.]*C))
     loaded.load_state_dict(heavy.state_dict())
     x,y = 1e4*torch.eye(width(loss))[:1],torch.tensor([C - 1])
     torch.testing.assert_close(loaded(x, y), heavy(x, y))
