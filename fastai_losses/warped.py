@@ -179,8 +179,8 @@ def _crowding(self:WarpedCrossEntropy, x, of):
 # %% ../nbs/05_warped.ipynb #049
 @delegates()
 class BinaryCodeLoss(ClassVectorLoss):
-    r"""$\sum_b \text{softplus}(-c_{yb} x_b)$, from 0, with $c = \pm1$: binary cross-entropy summed over
-    the bits of the label's codeword. `activation` takes the bits for independent; it ranks where
+    r"""$-\sum_b \log g(c_{yb} x_b)$ with the sigmoid $g$ and $c = \pm1$, from 0: binary cross-entropy
+    summed over the bits of the label's codeword. `activation` takes the bits for independent; it ranks where
     they are not"""
     largest_gradient = 1.
     def __init__(self,
@@ -197,9 +197,9 @@ class BinaryCodeLoss(ClassVectorLoss):
 
     def evidence(self, x, of=every):
         rows = self.rows(x, of)
-        if of is not every: return -F.softplus(-x*rows).sum(-1, keepdim=True)
-        wrong = torch.cat([F.softplus(-x), F.softplus(x)], -1)  # cost of a bit that should be 1, or -1
-        return -every.products(wrong, torch.cat([rows > 0, rows < 0], -1).to(x))
+        if of is not every: return F.logsigmoid(x*rows).sum(-1, keepdim=True)
+        right = torch.cat([F.logsigmoid(x), F.logsigmoid(-x)], -1)  # of bits that are 1, and -1
+        return every.products(right, torch.cat([rows > 0, rows < 0], -1).to(x))
     def penalty(self, e): return -e
 
 # %% ../nbs/05_warped.ipynb #050

@@ -118,10 +118,13 @@ def pages():
         lesson = lessons.get(path)
         prose = prose_of(page(path), posixpath.join('nbs', posixpath.dirname(page(path))))
         def code(text, marks):
-            first = next(iter(definitions(text)), None) if lesson and 'export' in marks else None
-            title = f'fastai_losses/{lesson.module}.py' if lesson and 'export' in marks else 'Takes minutes: run by hand' if marks.keys() & {'slow', 'eval'} else ''
+            exported = lesson and marks.keys() & {'export', 'exporti'}
+            first = next(iter(definitions(text)), None) if exported else None
+            title = f'fastai_losses/{lesson.module}.py' if exported else 'Takes minutes: run by hand' if marks.keys() & {'slow', 'eval'} else ''
             anchor = f'<a id="{lesson.defined[first]}"></a>\n\n' if first else ''
-            return anchor + fence(text, f'{{.python title="{title}"}}' if title else 'python')
+            block = fence(text, f'{{.python title="{title}"}}' if title else 'python')
+            if marks.get('code-fold') == 'true': block = f'<details markdown="1"><summary>Code</summary>\n\n{block}\n\n</details>'
+            return anchor + block
         text,pictures = markdown(path, 'images', prose, code)
         made[page(path)] = text
         made.update({posixpath.join(posixpath.dirname(page(path)), name): data for name,data in pictures.items()})

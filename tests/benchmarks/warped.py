@@ -2,7 +2,7 @@
 
 128 items, 512 features, one thread, contenders in alternation; medians. The memory of a step is by how much the resident memory of a fresh
 process grows at its highest during one forward and backward, all tables being there already (Linux; below 0.1 MiB the ratio counts as 0.1);
-that of the tables is counted from the tensors."""
+that of the tables is counted from the tensors. Decoding goes the way of fastai's `predict` and `get_preds`: `activation`, then `decodes`."""
 import random,re,subprocess,sys,time
 from pathlib import Path
 from statistics import median
@@ -14,13 +14,14 @@ from fastai_losses.warped import *
 
 N,features,n,bits = 128,512,64,64
 
+def decoding(loss): return lambda outputs: loss.decodes(loss.activation(outputs))
 def linear(C): return nn.Linear(features, C),F.cross_entropy,lambda outputs: outputs.argmax(-1)
 def warped(C, **kwargs):
     loss = WarpedCrossEntropy(torch.randn(C, n), **kwargs)
-    return nn.Linear(features, n),loss,loss.nearest
+    return nn.Linear(features, n),loss,decoding(loss)
 def binary(C):
     loss = BinaryCodeLoss(torch.randint(0, 2, (C, bits)))
-    return nn.Linear(features, bits),loss,loss.nearest
+    return nn.Linear(features, bits),loss,decoding(loss)
 contenders = {'linear head, F.cross_entropy': linear, f'Warped, {n} dimensions': warped, f'Warped, {n} dimensions, scale 10': lambda C: warped(C, scale=10), f'BinaryCodeLoss, {bits} bits': binary}
 
 def batch(C): return torch.randn(N, features),torch.randint(0, C, (N,))
@@ -32,14 +33,14 @@ def step(head, loss, x, y):
     return time.perf_counter() - start
 
 @torch.no_grad()
-def decode(head, nearest, x):
+def decode(head, decodes, x):
     start = time.perf_counter()
-    nearest(head(x))
+    decodes(head(x))
     return time.perf_counter() - start
 
 def peak(name, C):
     "MiB by which the resident memory of this process grows during a decoding, and during a training step"
-    head,loss,nearest = contenders[name](C)
+    head,loss,decodes = contenders[name](C)
     x,y = batch(C)
     step(nn.Linear(features, 8), WarpedCrossEntropy(torch.randn(8, 8)), x, y % 8)
     def high_water(): return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
@@ -48,7 +49,7 @@ def peak(name, C):
         before = high_water()
         action()
         return high_water() - before
-    return growth(lambda: decode(head, nearest, x)), growth(lambda: step(head, loss, x, y))
+    return growth(lambda: decode(head, decodes, x)), growth(lambda: step(head, loss, x, y))
 
 def costs(C, repetitions=7):
     "Table of what a step and a decoding with `C` classes take"
@@ -58,10 +59,10 @@ def costs(C, repetitions=7):
     steps,decodings = ({name: [] for name in made} for _ in range(2))
     for _ in range(repetitions):
         for name in random.sample(list(made), len(made)):
-            head,loss,nearest = made[name]
+            head,loss,decodes = made[name]
             quick = name.startswith('Bin') or name == f'Warped, {n} dimensions'
             for _ in range(20 if quick else 1): steps[name].append(step(head, loss, x, y))
-            decodings[name].append(decode(head, nearest, x))
+            decodings[name].append(decode(head, decodes, x))
     memory = {name: eval(subprocess.run([sys.executable, '-W', 'ignore', __file__, name, str(C)], capture_output=True, text=True, check=True).stdout) for name in made}
     def held(name):
         head,loss,_ = made[name]
