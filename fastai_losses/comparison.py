@@ -30,13 +30,13 @@ from fastai.torch_core import params
 from fastai.vision.learner import vision_learner
 from .core import loss_examples
 from .probability import *
-from .class_vectors import *
 from .metrics import *
 from .callbacks import *
 from .data import *
-from .views import *
+from .views import hold_out,images_in_memory,transition_matrix,with_noise
 from .records import *
-from .runs import *
+from .runs import (Diverged,RecordRun,SeedLayers,data_facts,function_identity,
+    gradient_norm,loss_identity,seed_run)
 
 # %% ../nbs/09_comparison.ipynb #007
 def seed_losses()->dict:

@@ -265,7 +265,7 @@ def show_value(
     "An argument as `repr` shows it: of a large tensor or array only its shape"
     if not (hasattr(o, 'shape') and hasattr(o, 'tolist')): return repr(o)
     small = len(o.shape) == 1 and o.shape[0] <= 5 and (not isinstance(o, Tensor) or readable(o))
-    return repr(o.tolist()) if small else f"<{'x'.join(map(str, o.shape))} values>"
+    return repr(o.tolist() if small else f"<{'x'.join(map(str, o.shape))} values>")
 
 @patch
 def extra_repr(self:ClassificationLoss):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch,torchvision
 from fastai_losses.all import *
+from fastai_losses.views import DatasetView,with_training_set
 
 compare = Path(sys.executable).parent/'compare_losses'
 root = Path(__file__).parent.parent
@@ -78,6 +79,7 @@ def test_records_of_the_first_experiments_still_load():
 _comparing = """
 import sys
 from fastai_losses.all import *
+from fastai_losses.views import DatasetView,with_training_set
 whole = digits_dataloaders(size=8, bs=256)
 dls = with_training_set(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
 LossComparison(dls, losses={'cross-entropy': CrossEntropy(), 'inverse': InverseLoss(), 'tuned inverse': InverseLoss(0.2)}, learner=small_learner, seeds=int(sys.argv[2]), path=sys.argv[1]).fine_tune(1, progress=False)
