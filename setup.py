@@ -19,6 +19,7 @@ setup(
     license=settings['license'],
     python_requires='>=' + settings['min_python'],
     packages=['fastai_losses'],
+    package_data={'fastai_losses': ['py.typed']},
     install_requires=settings['requirements'].split(),
     extras_require={'dev': settings['dev_requirements'].split()},
     entry_points={

@@ -50,6 +50,7 @@ def test_wheel(copy, tmp_path):
     wheel, = tmp_path.glob('*.whl')
     names = zipfile.ZipFile(wheel).namelist()
     for module in (root/'fastai_losses').glob('*.py'): assert f'fastai_losses/{module.name}' in names
+    assert 'fastai_losses/py.typed' in names  # type hints are for type checkers too
     assert not [n for n in names if not n.startswith('fastai_losses')]
     entry_points = zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith('entry_points.txt'))).decode()
     assert 'compare_losses = fastai_losses.comparison:compare_losses' in entry_points
