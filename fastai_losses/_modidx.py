@@ -605,7 +605,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastai_losses/warped.py'),
                                       'fastai_losses.warped.WarpedCrossEntropy.rows': ( 'warped.html#warpedcrossentropy.rows',
                                                                                         'fastai_losses/warped.py'),
-                                      'fastai_losses.warped._nearest': ('warped.html#_nearest', 'fastai_losses/warped.py'),
                                       'fastai_losses.warped.add_up': ('warped.html#add_up', 'fastai_losses/warped.py'),
                                       'fastai_losses.warped.check_codes': ('warped.html#check_codes', 'fastai_losses/warped.py'),
                                       'fastai_losses.warped.class_means': ('warped.html#class_means', 'fastai_losses/warped.py'),

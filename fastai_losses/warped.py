@@ -92,23 +92,13 @@ def decodes(self:ClassVectorLoss, x):
 @patch
 @torch.no_grad()
 def nearest(self:ClassVectorLoss,
-    x:Tensor,         # Outputs, n numbers along `axis`
-    block:int=4096,   # Classes, and items, that are looked at together
-)->Tensor:            # Class indices
-    "What `decodes(activation(x))` gives, without N x C numbers in memory"
+    x:Tensor,             # Outputs, n numbers along `axis`
+    numbers:int=2**24,    # Most products that are in memory at once
+)->Tensor:                # Class indices
+    "What `decodes(activation(x))` gives, a few items at a time"
     x = self._read_last(x)
-    rows = self.rows(x)
-    found = [_nearest(self.read(some), rows, block) for some in x.reshape(-1, self.n_out).split(block)]
-    return torch.cat(found).reshape(x.shape[:-1])
-
-def _nearest(x, rows, block):
-    "Index of the row with the largest product, for each of (M, n)"
-    best,index = x.new_full((len(x),), -math.inf),torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    for start,some in zip(range(0, len(rows), block), rows.split(block)):
-        top,where = every.products(x, some).max(-1)
-        index = index.where(top <= best, where + start)
-        best = torch.maximum(best, top)
-    return index
+    some = x.reshape(-1, self.n_out).split(max(1, numbers//self.n_classes))
+    return torch.cat([fast_argmax(self.products(o)) for o in some]).reshape(x.shape[:-1])
 
 # %% ../nbs/05_warped.ipynb #023
 @delegates()
