@@ -17,6 +17,7 @@ from .core import *
 from .probability import *
 from .score import *
 from .class_vectors import *
+from .class_vectors import check_class_vectors
 
 # %% ../nbs/05_warped.ipynb #010
 def _times(x, rows):
