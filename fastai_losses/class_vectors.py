@@ -157,6 +157,8 @@ def _by_method(k, n, method, seed):
     if method == 'random': return start
     return relaxed(start, no_symmetry(k, n), energies[method], 1000)[0]
 
+
+# %% ../nbs/04_class_vectors.ipynb #b34
 def _auto(k, n, seed):
     "Make `k` vectors in `n` dimensions by what is best, as far as that takes seconds"
     if n <= 2 or k <= 2*n: return _closed_form(k, n)
@@ -191,6 +193,8 @@ def _most_vectors(n, degree, s):
     ratio = (1+s)*(p[m]-p[m+1])/((1-s)*(p[m]+p[m+1]))
     return comb(m+n-2, m)*((2*m+n-1)/(n-1) - ratio)
 
+
+# %% ../nbs/04_class_vectors.ipynb #b35
 def _top_root(n, degree):
     "Find the cosine where Levenshtein's bound of this degree ends and the next begins"
     m = (degree+1)//2
@@ -263,6 +267,8 @@ def _labels_at(tips):
     "Place labels a step beyond the (k, 2) tips as they are seen"
     return tips*(1 + 0.17/np.linalg.norm(tips, axis=1, keepdims=True).clip(1e-3))
 
+
+# %% ../nbs/04_class_vectors.ipynb #b33
 def _clearance(v, azim, elev):
     "Find the least distance between a label and the label or tip of another vector"
     tips = v@_view(azim, elev)[:2].T
@@ -370,6 +376,8 @@ def _check_size(k, n):
             raise ValueError(f"{name} must be a whole number of at least 1, but got "
                              f"{name}={value!r}. Give k classes and n dimensions.")
 
+
+# %% ../nbs/04_class_vectors.ipynb #b31
 def _check_seed(seed):
     "Raise a ValueError unless the seed is one that numpy takes"
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
@@ -421,6 +429,8 @@ def _check_means(means, k=None):
                          "Give as many vectors as classes.")
     return means
 
+
+# %% ../nbs/04_class_vectors.ipynb #b32
 def _check_directions(positions):
     "Raise a ValueError that names classes whose mean lies at the mean of all"
     lengths = np.linalg.norm(positions, axis=1)
