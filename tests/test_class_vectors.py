@@ -3,6 +3,7 @@ import math,subprocess,sys,warnings
 import numpy as np
 import pytest,torch
 from matplotlib import pyplot as plt
+from mpl_toolkits.mplot3d import proj3d
 from scipy.stats import spearmanr
 from torch._subclasses.fake_tensor import FakeTensorMode
 from fastai_losses.class_vectors import *
@@ -155,6 +156,17 @@ def test_labels_do_not_cover_each_other(vectors, labels, panels):
     v = torch.as_tensor(vectors())
     ax = plt.figure(figsize=(3.2*panels, 3.3)).add_subplot(1, panels, 1, projection='3d' if v.shape[1] == 3 else None)
     assert covered(plot_class_vectors(v, labels, ax=ax)) == []
+    plt.close('all')
+
+def test_no_arrow_runs_through_a_label():
+    v = class_vectors(10, 3)
+    ax = plot_class_vectors(v)
+    ax.figure.canvas.draw()
+    along = v.numpy()[:, None]*np.linspace(0, 1, 50)[:, None]
+    x,y,_ = proj3d.proj_transform(*along.reshape(-1, 3).T, ax.get_proj())
+    points = ax.transData.transform(np.stack([x, y], 1))
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not [i for i,box in enumerate(boxes) if any(box.contains(*point) for point in points)]
     plt.close('all')
 
 def test_a_view_of_ones_own_is_kept():
