@@ -222,7 +222,7 @@ def _sizes(labels, ax, unit):
     "Estimate the (k, 2) widths and heights of labels, where `unit` is a share of the axes' size"
     box = ax.get_window_extent()
     letter = plt.rcParams['font.size']*ax.figure.dpi/72/min(box.width, box.height)/unit
-    return np.array([[0.7*letter*len(str(label)), 1.4*letter] for label in labels])
+    return np.array([[letter*(0.4 + 0.6*len(str(label))), 1.4*letter] for label in labels])
 
 def _apart(places, sizes):
     "Move the (k, 2) places of labels until no two labels cover each other"
@@ -248,8 +248,8 @@ def _draw_circle(v, labels, colors, ax):
     for end,color in zip(v, colors):
         arrow = dict(arrowstyle='-|>', color=color, shrinkA=0, shrinkB=0)
         ax.annotate('', end, (0, 0), arrowprops=arrow)
-    places = _apart(1.13*v, _sizes(labels, ax, 1/2.6))
-    for (x, y),label in zip(places, labels):
+    sizes = _sizes(labels, ax, 1/2.6)
+    for (x, y),label in zip(_apart(v*(1.06 + sizes/2), sizes), labels):
         ax.text(x, y, str(label), ha='center', va='center')
     ax.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect='equal')
 
@@ -263,26 +263,27 @@ def _view(azim, elev):
     towards = [math.cos(e)*math.cos(a), math.cos(e)*math.sin(a), math.sin(e)]
     return np.array([right, up, towards])
 
-def _labels_at(tips):
-    "Place labels a step beyond the (k, 2) tips as they are seen"
-    return tips*(1 + 0.17/np.linalg.norm(tips, axis=1, keepdims=True).clip(1e-3))
+def _labels_at(tips, sizes):
+    "Place labels of these sizes a step beyond the (k, 2) tips as they are seen"
+    outwards = tips/np.linalg.norm(tips, axis=1, keepdims=True).clip(1e-3)
+    return tips + outwards*(0.1 + sizes/2)
 
 
 # %% ../nbs/04_class_vectors.ipynb #b33
-def _clearance(v, azim, elev):
+def _clearance(v, sizes, azim, elev):
     "Find the least distance between a label and the label or tip of another vector"
     tips = v@_view(azim, elev)[:2].T
-    labels = _labels_at(tips)
+    labels = _labels_at(tips, sizes)
     others = np.stack([labels, tips])
     distance = np.linalg.norm(labels[:, None] - others[:, None, :], axis=-1)
     distance[:, np.arange(len(v)), np.arange(len(v))] = np.inf
     return distance.min()
 
-def _turned(v):
+def _turned(v, sizes):
     "Choose the view, (azim, elev), that keeps the labels apart"
     if len(v) > 100: return -60,30
     views = [(azim, elev) for elev in (30, 20, 10, 40) for azim in range(-180, 180, 5)]
-    return max(views, key=lambda view: _clearance(v, *view))
+    return max(views, key=lambda view: _clearance(v, sizes, *view))
 
 # %% ../nbs/04_class_vectors.ipynb #b20
 def _draw_sphere(ax):
@@ -298,15 +299,18 @@ def _draw_sphere(ax):
 def _draw_globe(v, labels, colors, ax):
     "Draw (k, 3) vectors as arrows on a globe"
     _draw_sphere(ax)
+    sizes = _sizes(labels, ax, 0.37)
     if (ax.azim, ax.elev) == (-60, 30):  # matplotlib's own view
-        azim,elev = _turned(v)
+        azim,elev = _turned(v, sizes)
         ax.view_init(elev, azim)
     view = _view(ax.azim, ax.elev)
     seen = v@view.T
-    flat = _apart(_labels_at(seen[:, :2]), _sizes(labels, ax, 0.37))
-    places = np.column_stack([flat, 1.15*seen[:, 2]])@view
-    for end,place,label,color,depth in zip(v, places, labels, colors, seen[:, 2]):
-        alpha = 1 if depth >= 0 else 0.35
+    depth = 1.15*seen[:, 2:]
+    enlarged = 14.5/(14.5 - depth)  # matplotlib draws larger what is nearer
+    flat = _apart(_labels_at(seen[:, :2], sizes)*enlarged, sizes)
+    places = np.column_stack([flat/enlarged, depth])@view
+    for end,place,label,color,towards in zip(v, places, labels, colors, seen[:, 2]):
+        alpha = 1 if towards >= 0 else 0.35
         ax.quiver(0, 0, 0, *end, color=color, alpha=alpha, arrow_length_ratio=0.12, lw=2,
                   zorder=2+alpha)
         ax.text(*place, str(label), ha='center', va='center', alpha=(1+alpha)/2, zorder=4)

@@ -139,10 +139,23 @@ def test_what_can_be_read():
     torch.func.vmap(lambda t: (seen.append(readable(t)), t)[1])(torch.ones(2, 3))
     assert seen == [False]
 
+def on_screen(ax, points):
+    "(m, 2) pixels of (m, 3) points"
+    x,y,_ = proj3d.proj_transform(*np.array(points).T, ax.get_proj())
+    return ax.transData.transform(np.stack([x, y], 1))
+
+def boxes_of_labels(ax):
+    "Where the labels are on the screen; matplotlib does not know it for labels in three dimensions"
+    ax.figure.canvas.draw()
+    labels = [text for text in ax.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in labels]
+    if ax.name != '3d': return boxes
+    centres = on_screen(ax, [text.get_position_3d() for text in labels])
+    return [box.translated(*(centre - (box.min + box.max)/2)) for box,centre in zip(boxes, centres)]
+
 def covered(ax):
     "Pairs of labels of which one covers the other"
-    ax.figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    boxes = boxes_of_labels(ax)
     return [(i, j) for j,box in enumerate(boxes) for i in range(j) if box.overlaps(boxes[i])]
 
 near = [[1., 0], [1, 0.01], [1, -0.01], [0, 1]]
@@ -161,11 +174,8 @@ def test_labels_do_not_cover_each_other(vectors, labels, panels):
 def test_no_arrow_runs_through_a_label():
     v = class_vectors(10, 3)
     ax = plot_class_vectors(v)
-    ax.figure.canvas.draw()
-    along = v.numpy()[:, None]*np.linspace(0, 1, 50)[:, None]
-    x,y,_ = proj3d.proj_transform(*along.reshape(-1, 3).T, ax.get_proj())
-    points = ax.transData.transform(np.stack([x, y], 1))
-    boxes = [text.get_window_extent() for text in ax.texts]
+    boxes = boxes_of_labels(ax)
+    points = on_screen(ax, (v.numpy()[:, None]*np.linspace(0, 1, 50)[:, None]).reshape(-1, 3))
     assert not [i for i,box in enumerate(boxes) if any(box.contains(*point) for point in points)]
     plt.close('all')
 
