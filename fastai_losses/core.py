@@ -253,9 +253,9 @@ def example(cls:ClassificationLoss,
 # %% ../nbs/00_core.ipynb #057
 def readable(
     t:Tensor,  # Any tensor
-)->bool:       # False for tensors on the meta device and for fake ones
-    "Whether the values of a tensor can be read"
-    try: bool(t.isfinite().all())
+)->bool:       # False on the meta device, in `FakeTensorMode` and under `torch.func.vmap`
+    "Whether the values of a tensor can be read here"
+    try: bool(t.detach().flatten()[:1].isnan().any())
     except RuntimeError: return False
     return True
 

@@ -9,6 +9,8 @@ from make_readme import fence,markdown
 nbs = Path(__file__).parent
 texts = {'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md', 'README.md': 'index.md'}
 
+machinery = {'04a_spherical_codes', '08a_views', '08c_runs'}  # lessons that nobody needs for using the package: last on the site
+
 def notebooks(folder): return sorted(p for p in folder.glob('*.ipynb') if p.name[0] != '_' and p.stem != 'index')
 def page(path): return path.relative_to(nbs).with_suffix('.md').as_posix()
 def relative(target, page): return posixpath.relpath(target, posixpath.dirname(page) or '.')
@@ -128,7 +130,7 @@ def pages():
         text,pictures = markdown(path, 'images', prose, code)
         made[page(path)] = text
         made.update({posixpath.join(posixpath.dirname(page(path)), name): data for name,data in pictures.items()})
-        if lesson and lesson.module:
+        if lesson and public(lesson):
             to,text = reference(lesson, re.search('^# (.*)', text, flags=re.M)[1])
             made[to] = prose_of(to, None)(text)
     for source,to in texts.items():
@@ -136,11 +138,13 @@ def pages():
     return made, files
 
 def on_config(config):
+    lessons = notebooks(nbs)
     config.nav = [
         {'Start': 'index.md'},
-        {'Lessons': [page(p) for p in notebooks(nbs)]},
+        {'Lessons': [page(p) for p in lessons if p.stem not in machinery]},
         {'Experiments': [page(p) for p in notebooks(nbs/'experiments')]},
-        {'Reference': [f'reference/{l.module}.md' for l in map(Lesson, notebooks(nbs)) if l.module]},
+        {'How it works': [page(p) for p in lessons if p.stem in machinery]},
+        {'Reference': [f'reference/{l.module}.md' for l in map(Lesson, lessons) if public(l)]},
         {'Project': [to for source,to in texts.items() if to != 'index.md']}]
     return config
 

@@ -2,8 +2,13 @@
 import math,subprocess,sys,warnings
 import numpy as np
 import pytest,torch
+from matplotlib import pyplot as plt
+from mpl_toolkits.mplot3d import proj3d
 from scipy.stats import spearmanr
+from torch._subclasses.fake_tensor import FakeTensorMode
 from fastai_losses.class_vectors import *
+from fastai_losses.class_vectors import check_class_vectors
+from fastai_losses.core import readable
 
 def angle(v): return math.degrees(math.acos(separation(v)))
 def lengths(v): return v.double().norm(dim=1)
@@ -44,12 +49,6 @@ def test_punctured_codes():
     for n in (33, 40, 48, 63):
         v = class_vectors(500, n, 'code')
         assert len(v.unique(dim=0)) == 500 and separation(v) < separation(class_vectors(500, n, 'random'))
-
-def test_galois_is_left_as_it_was():
-    import galois
-    before = galois.GF2.ufunc_mode
-    class_vectors(300, 16, 'code')
-    assert galois.GF2.ufunc_mode == before
 
 def test_many_classes():
     v = class_vectors(100_000, 64)
@@ -118,3 +117,80 @@ def test_bad_input(call, error):
 
 def test_equal_rows_warn():
     with pytest.warns(UserWarning, match='2 of 3 class vectors point the same way .* rows 0, 2'): check_class_vectors([[1., 2], [0, 1], [2, 4]])
+
+def test_vectors_on_the_meta_device():
+    v = check_class_vectors(torch.empty(5, 3, device='meta', dtype=torch.float16))
+    assert v.is_meta and v.shape == (5, 3) and v.dtype == torch.float32
+    with torch.device('meta'): v = check_class_vectors(torch.randn(5, 3))
+    assert v.is_meta and v.shape == (5, 3) and v.dtype == torch.float32
+    with pytest.raises(ValueError, match=r"shape \(3,\)"): check_class_vectors(torch.empty(3, device='meta'))
+    with torch.device('meta'): v = class_vectors(10, 3)
+    assert separation(v) == separation(class_vectors(10, 3))
+
+def test_vectors_in_fake_tensor_mode():
+    with FakeTensorMode():
+        for vectors in (torch.randn(5, 3), torch.tensor([[1., 0, 0]]*5).half(), [[1., 0, 0]]*5):
+            v = check_class_vectors(vectors)
+            assert v.shape == (5, 3) and v.dtype == torch.float32 and not readable(v)
+
+def test_what_can_be_read():
+    for t in (torch.empty(0), torch.tensor(1), torch.ones(2, requires_grad=True)): assert readable(t)
+    assert not readable(torch.ones(2, device='meta'))
+    seen = []
+    torch.func.vmap(lambda t: (seen.append(readable(t)), t)[1])(torch.ones(2, 3))
+    assert seen == [False]
+
+def on_screen(ax, points):
+    "(m, 2) pixels of (m, 3) points"
+    x,y,_ = proj3d.proj_transform(*np.array(points).T, ax.get_proj())
+    return ax.transData.transform(np.stack([x, y], 1))
+
+def boxes_of_labels(ax):
+    "Where the labels are on the screen; matplotlib does not know it for labels in three dimensions"
+    ax.figure.canvas.draw()
+    labels = [text for text in ax.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in labels]
+    if ax.name != '3d': return boxes
+    centres = on_screen(ax, [text.get_position_3d() for text in labels])
+    return [box.translated(*(centre - (box.min + box.max)/2)) for box,centre in zip(boxes, centres)]
+
+def covered(ax):
+    "Pairs of labels of which one covers the other"
+    boxes = boxes_of_labels(ax)
+    return [(i, j) for j,box in enumerate(boxes) for i in range(j) if box.overlaps(boxes[i])]
+
+near = [[1., 0], [1, 0.01], [1, -0.01], [0, 1]]
+names = [f'a long name {i}' for i in range(10)]
+@pytest.mark.parametrize('vectors,labels', [
+    (lambda: class_vectors(10, 3), None), (lambda: class_vectors(20, 3), None), (lambda: class_vectors(10, 3), names),
+    (lambda: class_vectors(7, 2), None), (lambda: class_vectors(10, 2), names), (lambda: near, None),
+    (lambda: [[1., 0, 0], [1, 0.01, 0], [-1, 0, 0.01]], None)])
+@pytest.mark.parametrize('panels', [1, 3])
+def test_labels_do_not_cover_each_other(vectors, labels, panels):
+    v = torch.as_tensor(vectors())
+    ax = plt.figure(figsize=(3.2*panels, 3.3)).add_subplot(1, panels, 1, projection='3d' if v.shape[1] == 3 else None)
+    assert covered(plot_class_vectors(v, labels, ax=ax)) == []
+    plt.close('all')
+
+def test_no_arrow_runs_through_a_label():
+    v = class_vectors(10, 3)
+    ax = plot_class_vectors(v)
+    boxes = boxes_of_labels(ax)
+    points = on_screen(ax, (v.numpy()[:, None]*np.linspace(0, 1, 50)[:, None]).reshape(-1, 3))
+    assert not [i for i,box in enumerate(boxes) if any(box.contains(*point) for point in points)]
+    plt.close('all')
+
+def test_a_view_of_ones_own_is_kept():
+    ax = plt.figure().add_subplot(projection='3d')
+    ax.view_init(10, 20)
+    plot_class_vectors(class_vectors(10, 3), ax=ax)
+    assert (ax.elev, ax.azim) == (10, 20)
+    assert len({round(t.get_alpha(), 2) for t in ax.texts}) == 2  # the far side is fainter
+    plt.close('all')
+
+def test_few_names_for_users():
+    import fastai_losses.class_vectors as module
+    import fastai_losses.spherical_codes as machinery
+    assert sorted(module.__all__) == ['assign_class_vectors', 'class_vectors', 'class_vectors_from_means',
+                                      'plot_class_vectors', 'separation', 'separation_bound']
+    assert machinery.__all__ == []
