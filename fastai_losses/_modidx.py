@@ -60,8 +60,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks._one_output_a_class': ( 'callbacks.html#_one_output_a_class',
                                                                                           'fastai_losses/callbacks.py'),
-                                         'fastai_losses.callbacks._replacement': ( 'callbacks.html#_replacement',
-                                                                                   'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks._share': ('callbacks.html#_share', 'fastai_losses/callbacks.py'),
                                          'fastai_losses.callbacks._take_state': ( 'callbacks.html#_take_state',
                                                                                   'fastai_losses/callbacks.py'),
