@@ -31,6 +31,7 @@ class LastBatch:
     def forget(self): self.batch = self.of = None
     def __getstate__(self): return {}  # a batch is not pickled
 
+# %% ../nbs/07_callbacks.ipynb #r65
 class _Reported(ScoreMetric):
     "A metric that `ReportScores` has added to a Learner"
     def __init__(self, score, read):
@@ -74,16 +75,6 @@ def check_metrics(
     if twice: raise ValueError(f"two metrics named {', '.join(twice)}: "
         "ReportScores brings its own, take the other out of `metrics`")
 
-# %% ../nbs/07_callbacks.ipynb #tp25
-def _with_loss(loss, splitter, model):
-    "The groups of `splitter`, with the parameters of the loss at the end of the last one"
-    own = list(loss.parameters())
-    def others(group): return [p for p in group if all(p is not q for q in own)]
-    groups = L(splitter(model))
-    if not isinstance(groups[-1], (list, L)): return L(others(groups) + own)
-    groups = groups.map(others)
-    return groups[:-1] + [groups[-1] + own]
-
 # %% ../nbs/07_callbacks.ipynb #tp2
 def _model_name(name): return f"loss_func_{name.replace('.', '_')}"
 
@@ -96,6 +87,16 @@ def _share(loss, model):
     vars(model)['trained_loss'] = loss  # not as an attribute, which would make it a layer
     return before is None
 
+# %% ../nbs/07_callbacks.ipynb #tp25
+def _with_loss(loss, splitter, model):
+    "The groups of `splitter`, with the parameters of the loss at the end of the last one"
+    own = list(loss.parameters())
+    def others(group): return [p for p in group if all(p is not q for q in own)]
+    groups = L(splitter(model))
+    if not isinstance(groups[-1], (list, L)): return L(others(groups) + own)
+    groups = groups.map(others)
+    return groups[:-1] + [groups[-1] + own]
+
 # %% ../nbs/07_callbacks.ipynb #tp4
 _prefix = 'loss_func.'
 
@@ -105,6 +106,7 @@ def _add_state(module, state, prefix, metadata):
     for name,_ in loss.named_parameters(): state.pop(prefix + _model_name(name), None)
     state.update({prefix + _prefix + name: value for name,value in loss.state_dict().items()})
 
+# %% ../nbs/07_callbacks.ipynb #tp45
 def _take_state(module, state, prefix, metadata, strict, missing, unexpected, errors):
     "Before `module.load_state_dict(state)`: load what is the loss's"
     loss,start = vars(module)['trained_loss'],prefix + _prefix
@@ -227,6 +229,7 @@ def _one_output_a_class(loss):
     if getattr(loss, 'vectors', None) is not None: return False
     return loss.n_out is None or loss.n_out == loss.n_classes
 
+# %% ../nbs/07_callbacks.ipynb #w75
 class CheckLearner(Callback):
     "Look at a new Learner for two mistakes that nothing else shows, and leave it"
     order = -20  # Before all others

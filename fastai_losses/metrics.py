@@ -66,7 +66,7 @@ class Batch:
     def multi_hot(self): return self.decoded.dtype == torch.bool
     @cached_property
     def labels(self): return _labels(self)
-    @property
+    @cached_property
     def counted(self):
         "Which labels are not ignored"
         ignored = getattr(self.loss, 'ignore_index', None)
@@ -74,21 +74,23 @@ class Batch:
         return self.labels != ignored
 
     @cached_property
+    def right(self): return _right_answers(self)
+
+    @cached_property
     def p(self):
         "(..., C) activations"
         return self.activated.float().movedim(self.axis, -1)
     @cached_property
+    def known(self):
+        "Labels to look up `p` with"
+        return _index(self, self.p.shape[-1])
+    @cached_property
     def own(self):
         "(..., 1) activation of the label"
-        return self.p.gather(-1, self.index(self.p.shape[-1])[..., None])
-    def index(self, n_classes):
-        "Labels to look up among `n_classes` with: 0 where a label is ignored"
-        wrong = self.labels[self.counted & ((self.labels < 0) | (self.labels >= n_classes))]
-        if len(wrong): raise ValueError(f"label {wrong[0].item()} is outside [0, {n_classes})")
-        return self.labels.where(self.counted, 0)
+        return self.p.gather(-1, self.known[..., None])
 
 # %% ../nbs/06_metrics.ipynb #batch4
-def _right(batch):
+def _right_answers(batch):
     "Which answers are right"
     answers = batch.targets > 0.5 if batch.multi_hot else batch.labels
     if answers.shape != batch.decoded.shape: raise _misfit(batch, tuple(batch.decoded.shape))
@@ -96,10 +98,11 @@ def _right(batch):
     if not batch.multi_hot: lost = lost.any(batch.axis)
     return (batch.decoded == answers) & ~lost
 
-def _wrong(batch): return ~_right(batch)
+def _right(batch): return batch.right
+def _wrong(batch): return ~batch.right
 
 # %% ../nbs/06_metrics.ipynb #probs2
-def _label(batch): return batch.index(batch.p.shape[-1])
+def _label(batch): return batch.known
 
 def _not_in_top(batch, k):
     "Labels with at least `k` classes of larger activation; a tie counts for the label"
@@ -118,7 +121,7 @@ def _minus_log(batch):
     return -p.clamp(min=tiny).log().squeeze(-1)
 
 def _squared(batch): return batch.p.square().sum(-1) - 2*batch.own.squeeze(-1) + 1
-def _overconfidence(batch): return batch.p.amax(-1) - _right(batch).float()
+def _overconfidence(batch): return batch.p.amax(-1) - batch.right.float()
 def _bin(batch, bins=15): return (batch.p.amax(-1)*bins).long().clamp(0, bins-1)
 
 # %% ../nbs/06_metrics.ipynb #angle2
@@ -128,7 +131,7 @@ def _angle(batch):
     vectors = batch.loss.vectors.detach().to(x)
     if x.shape[-1] != vectors.shape[-1]: raise ValueError(
         f"outputs of width {x.shape[-1]} for class vectors of width {vectors.shape[-1]}")
-    right = unit(vectors[batch.index(len(vectors))])
+    right = unit(vectors[_index(batch, len(vectors))])
     return 2*torch.atan2((x - right).norm(dim=-1), (x + right).norm(dim=-1)).rad2deg()
 
 # %% ../nbs/06_metrics.ipynb #scores2
@@ -175,6 +178,7 @@ def _sums(so_far, groups, values=None):
     more[:len(so_far)] += so_far
     return more
 
+# %% ../nbs/06_metrics.ipynb #metric5
 class ScoreMetric(Metric):
     "fastai metric of a score: by the Learner's loss, or by `loss_func` where that cannot decode"
     read = Batch
@@ -216,8 +220,7 @@ def loss_of(
     "The loss that decodes the outputs of a Learner; TypeError if there is none"
     loss = learn.loss_func
     if isinstance(loss, partial): loss = loss.func
-    mixed = getattr(loss, '__self__', None)  # MixUp's callback, if it is at work
-    loss = getattr(mixed, 'old_lf', loss)
+    while hasattr(getattr(loss, '__self__', None), 'old_lf'): loss = loss.__self__.old_lf  # MixUp
     decodes = hasattr(loss, 'activation') and hasattr(loss, 'decodes')
     return _decoding(loss if decodes or other is None else other)
 
@@ -247,6 +250,7 @@ def _misfit(batch, shape):
     return ValueError(f"{type(batch.loss).__name__} decodes outputs of shape {outputs} to classes "
         f"of shape {shape}, but the targets have shape {targets} ({batch.targets.dtype})")
 
+# %% ../nbs/06_metrics.ipynb #checks4
 def _likeliest(t, axis):
     "Class of largest probability"
     if not ((t.float().sum(axis) - 1).abs() < 0.01).all(): raise ValueError(
@@ -254,6 +258,14 @@ def _likeliest(t, axis):
         "class probabilities: if an item may have several labels, take a loss with multi_hot=True, "
         "such as OneVsAllCrossEntropy(multi_hot=True)")
     return t.argmax(axis)
+
+def _index(batch, n_classes):
+    "Labels to look up among `n_classes` with: 0 where a label is ignored"
+    y = batch.labels
+    wrong = y[batch.counted & ((y < 0) | (y >= n_classes))]
+    if len(wrong): raise ValueError(f"label {wrong[0].item()} is outside [0, {n_classes}): "
+        f"expected class indices; ignore_index is {getattr(batch.loss, 'ignore_index', None)}")
+    return y.where(batch.counted, 0)
 
 def _labels(batch):
     "The class index of each item"
