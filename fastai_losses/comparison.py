@@ -26,12 +26,14 @@ from fastai.callback.schedule import *
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import get_c
 from fastai.learner import Learner
+from fastai.losses import BCEWithLogitsLossFlat
 from fastai.torch_core import params
 from fastai.vision.learner import vision_learner
 from .core import loss_examples
 from .probability import *
 from .metrics import *
 from .callbacks import *
+from .callbacks import check_metrics
 from .data import *
 from .views import hold_out,images_in_memory,transition_matrix,with_noise
 from .records import *
@@ -56,6 +58,10 @@ def _named(losses):
         if _slug(name) in seen: raise ValueError(f"two losses with one name: {seen[_slug(name)]!r} and {name!r}; give a dict of names that differ in letters or digits")
         seen[_slug(name)] = name
     return dict(pairs)
+
+def _takes_several(loss):
+    "Whether an item may have several labels"
+    return getattr(loss, 'multi_hot', isinstance(loss, BCEWithLogitsLossFlat))
 
 def _seeds(seeds):
     "A list of seeds; a number n stands for n of them, from 42 on"
@@ -93,6 +99,9 @@ class LossComparison(ComparisonRecords):
             decoded_error_rate(loss)  # a TypeError now, not after an hour
             if getattr(loss, 'n_classes', None) not in (None, self.n_classes):
                 raise ValueError(f"loss {name!r} is for {loss.n_classes} classes, the data have {self.n_classes}")
+        several = [name for name,loss in self.losses.items() if _takes_several(loss)]
+        if 0 < len(several) < len(self.losses): raise ValueError(f"losses are of two kinds: {', '.join(several)} "
+            "for several labels an item, the others for one; compare losses of one kind")
         self.metrics = list(L(metrics))
         check_metrics(self.metrics)
         if isinstance(cbs, (Callback, list, tuple)): raise TypeError("cbs must be a function of (name, seed) that makes the callbacks of one run, since each run needs its own")
@@ -210,10 +219,10 @@ def _try(self:LossComparison, name, seed, rates, training):
     for rate in rates:
         record = inner.run(name, seed, **{**training, 'lr': rate})
         last = record['epochs'][-1] if record['status'] == 'finished' else {}
-        tried.append({'lr': rate, 'status': record['status'], 'reason': record['reason'], 'error_rate': last.get('error_rate'), 'nll': last.get('nll')})
+        tried.append({'lr': rate, 'status': record['status'], 'reason': record['reason'], 'error_rate': last.get('error_rate'), 'nll_loss': last.get('nll_loss')})
     good = [t for t in tried if t['status'] == 'finished']
     if not good: raise RuntimeError(f"no learning rate of {rates} works: {tried[0]['reason']}")
-    return {'lr': min(good, key=lambda t: (t['error_rate'], math.inf if t['nll'] is None else t['nll']))['lr'], 'tried': tried}
+    return {'lr': min(good, key=lambda t: (t['error_rate'], math.inf if t['nll_loss'] is None else t['nll_loss']))['lr'], 'tried': tried}
 
 @patch
 def choose_lr(self:LossComparison,

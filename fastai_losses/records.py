@@ -17,6 +17,7 @@ import pandas as pd
 from fastcore.basics import patch
 from fastcore.foundation import L
 from scipy import stats
+from .metrics import lower_is_better,reported_scores
 
 # %% ../nbs/08b_records.ipynb #007
 def without_address(
@@ -45,6 +46,12 @@ def write_record(
 
 # %% ../nbs/08b_records.ipynb #010
 _parts = {'loss': str, 'status': str, 'started': str, 'epochs': list, 'settings': dict}
+_new_names = {'nll': 'nll_loss', 'brier': 'brier_loss', 'ece': 'calibration_error',
+              'mean_angle': 'mean_angle_error'}
+
+def _renamed(row):
+    "The values of an epoch by the names that the scores have today"
+    return {_new_names.get(name, name): value for name,value in row.items()}
 
 def read_record(
     file:Path,  # Written by `write_record`
@@ -59,7 +66,7 @@ def read_record(
     if not all(v is None or isinstance(v, (int, float)) for e in record['epochs'] for k,v in e.items() if k != 'phase'):
         raise ValueError(f"{file} is not a record: its epochs should hold numbers")
     if not isinstance(record['settings'].get('seed'), int): raise ValueError(f"{file} is not a record: its settings should have a seed, a whole number")
-    return record
+    return {**record, 'epochs': [_renamed(e) for e in record['epochs']]}
 
 def read_records(
     folder:Path,  # Holds one .json file for each run
@@ -216,15 +223,17 @@ def _ranked(table, metric):
     "Rows in the order of the metric, what did not finish last, and numbered"
     frozen = f'frozen_{metric}'
     if table[frozen].isna().all(): table = table.drop(columns=frozen)  # nothing was frozen in these runs
-    table = table.sort_values(['status', metric], key=lambda c: c != 'finished' if c.name == 'status' else c, ignore_index=True)
+    lowest_first = lower_is_better(metric) or metric == 'time'
+    table = table.sort_values(['status', metric], ascending=[True, lowest_first], ignore_index=True,
+        key=lambda c: c != 'finished' if c.name == 'status' else c)
     return table.set_index(pd.RangeIndex(1, len(table)+1, name='rank'))
 
 @patch
 def table(self:ComparisonRecords,
-    metric:str='error_rate',  # Column of `results` to rank by, the lower the better
+    metric:str='error_rate',  # Column of `results` to rank by; the lower the better if its name has 'loss' or 'error' in it
     baseline:str|None=None,   # Loss to compare the others with; None: 'cross-entropy', or else the first
 )->pd.DataFrame:
-    "The ranking by the final value of a metric, lowest first. Times are in seconds, of one run. Means over several seeds are of the runs that finished"
+    "The ranking by the final value of a metric, best first. Times are in seconds, of one run. Means over several seeds are of the runs that finished"
     runs,frozen = self.runs(metric),f'frozen_{metric}'
     if len(self.seeds) < 2: return _ranked(runs[list(dict.fromkeys(['loss', metric, frozen, 'valid_loss', 'time', 'status']))], metric)
     final = runs[runs.status == 'finished'].pivot(index='seed', columns='loss', values=metric).reindex(columns=self.names)
@@ -310,7 +319,7 @@ def report(self:ComparisonRecords,
     baseline:str|None=None,   # Loss to compare the others with; None: 'cross-entropy', or else the first
 )->Path:                      # The file
     "Write ranking, pictures, runs and settings to one HTML file that needs nothing else"
-    scores = [m for m in ('error_rate', 'nll', 'brier', 'ece') if m in self.results and self.results[m].notna().any()]
+    scores = [m for m in reported_scores() if m in self.results and self.results[m].notna().any()]
     number = lambda t: t.to_html(float_format='%.4g', na_rep='', border=0)
     runs,many,first = self.runs(),len(self.seeds) > 1,self.records[0]
     settings = pd.DataFrame([(k, v) for k,v in _flat({**first['settings'], 'seed': self.seeds, 'versions': first.get('versions', {})})], columns=['setting', 'value'])
