@@ -29,9 +29,9 @@ class ClassVectorLoss(ClassificationLoss):
         self.n_classes,self.n_out = vectors.shape
         self.register_buffer('vectors', vectors)
 
-    def rows(self, x:Tensor, of=every)->Tensor:
-        "Rows of the classes that are asked about, (M, n) or (C, n), with the type and device of `x`"
-        return of.rows(self.vectors).to(x)
+    def rows(self, of=every)->Tensor:
+        "Rows of the classes that are asked about: (M, n) for labels, (C, n) for all"
+        return of.rows(self.vectors)
 
     def read(self, x:Tensor)->Tensor:
         "What (..., n) outputs bring to the product with the rows"
@@ -39,7 +39,7 @@ class ClassVectorLoss(ClassificationLoss):
 
     def products(self, x:Tensor)->Tensor:
         "(..., C) products of (..., n) outputs with all rows"
-        return every.products(self.read(x), self.rows(x))
+        return every.products(self.read(x), self.rows().to(x))
 
 # %% ../nbs/05_warped.ipynb #014
 def softmax_(
@@ -80,7 +80,7 @@ def activation(self:ClassVectorLoss,
 )->Tensor:     # C numbers along `axis`
     "Softmax of the products with the rows; the products themselves if these are no probabilities"
     x = self._read_last(x)
-    scores = every.products(self.read(x), self.rows(x).detach())
+    scores = every.products(self.read(x), self.rows().detach().to(x))
     return (softmax_(scores) if self.gives_probabilities else scores).movedim(-1, self.axis)
 
 @patch
@@ -127,17 +127,17 @@ class WarpedCrossEntropy(ClassVectorLoss):
 
     def evidence(self, x, of=every):
         if self.scale: e = of(self.products(x).log_softmax(-1))
-        else: e = of.products(self.read(x), self.rows(x, of))
+        else: e = of.products(self.read(x), self.rows(of).to(x))
         return e - self.repel*self._crowding(x, of) if self.repel else e
 
     def penalty(self, e): return -e if self.scale else 1 - e
 
 # %% ../nbs/05_warped.ipynb #025
 @patch
-def rows(self:WarpedCrossEntropy, x:Tensor, of=every)->Tensor:
+def rows(self:WarpedCrossEntropy, of=every)->Tensor:
     "Class vectors that are asked about; trained ones are brought to length 1 here"
     rows = of.rows(self.vectors)
-    return (unit(rows) if self.train_vectors else rows).to(x)
+    return unit(rows) if self.train_vectors else rows
 
 @patch(as_prop=True)
 def gives_probabilities(self:WarpedCrossEntropy):
@@ -160,8 +160,8 @@ def example(cls:WarpedCrossEntropy, n_classes=10, **kwargs):
 @patch
 def _crowding(self:WarpedCrossEntropy, x, of):
     "(M, 1) or (1, C) means of exp(cosine) between a class vector and those of all other classes"
-    rows = self.rows(x, of)
-    near = every.products(rows, self.rows(x)).exp()
+    rows = self.rows(of).to(x)
+    near = every.products(rows, self.rows().to(x)).exp()
     own = (rows*rows).sum(-1).exp()
     mean = (near.sum(-1) - own)/max(self.n_classes - 1, 1)
     return of.products(torch.ones_like(x[:, :1]), mean[:, None])  # one column, or a row for all items
@@ -186,7 +186,7 @@ class BinaryCodeLoss(ClassVectorLoss):
     def read(self, x): return x.sign()/2 if self.hard else x/2
 
     def evidence(self, x, of=every):
-        rows = self.rows(x, of)
+        rows = self.rows(of).to(x)
         if of is not every: return F.logsigmoid(x*rows).sum(-1, keepdim=True)
         right = torch.cat([F.logsigmoid(x), F.logsigmoid(-x)], -1)  # of bits that are 1, and -1
         return every.products(right, torch.cat([rows > 0, rows < 0], -1).to(x))
