@@ -284,7 +284,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastai_losses.core._parameters': ('core.html#_parameters', 'fastai_losses/core.py'),
                                     'fastai_losses.core._subclasses': ('core.html#_subclasses', 'fastai_losses/core.py'),
                                     'fastai_losses.core.check_inputs': ('core.html#check_inputs', 'fastai_losses/core.py'),
-                                    'fastai_losses.core.check_integers': ('core.html#check_integers', 'fastai_losses/core.py'),
+                                    'fastai_losses.core.check_kind': ('core.html#check_kind', 'fastai_losses/core.py'),
                                     'fastai_losses.core.check_labels': ('core.html#check_labels', 'fastai_losses/core.py'),
                                     'fastai_losses.core.check_number': ('core.html#check_number', 'fastai_losses/core.py'),
                                     'fastai_losses.core.check_shapes': ('core.html#check_shapes', 'fastai_losses/core.py'),

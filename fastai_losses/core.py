@@ -13,7 +13,7 @@ from fastai.torch_core import TensorBase
 from fastcore.basics import patch
 from torch import nn,Tensor
 
-# %% ../nbs/00_core.ipynb #013
+# %% ../nbs/00_core.ipynb #014
 class Labels:
     "Ask for one class of each item: its label"
     def __init__(self,
@@ -37,7 +37,7 @@ class Labels:
         "(M, 1) products of (M, n) with the rows of the labels"
         return (x*rows).sum(-1, keepdim=True)
 
-# %% ../nbs/00_core.ipynb #015
+# %% ../nbs/00_core.ipynb #016
 class AllClasses:
     "Ask for every class: for class probabilities as targets"
     def width(self, n_classes): return n_classes
@@ -55,10 +55,10 @@ class AllClasses:
         if not torch.amp.is_autocast_available(kind): return x@rows.T
         with torch.autocast(kind, enabled=False): return x@rows.T
 
-# %% ../nbs/00_core.ipynb #016
+# %% ../nbs/00_core.ipynb #017
 every = AllClasses()
 
-# %% ../nbs/00_core.ipynb #021
+# %% ../nbs/00_core.ipynb #022
 class _Instance:
     "Refuse outputs and targets where the class is called in place of a loss"
     def __new__(cls, *args, **kwargs):
@@ -67,13 +67,13 @@ class _Instance:
                 f"pass a loss, {cls.__name__}(), not the class {cls.__name__}")
         return super().__new__(cls)
 
-# %% ../nbs/00_core.ipynb #022
+# %% ../nbs/00_core.ipynb #023
 class ClassificationLoss(_Instance, nn.Module):
     "A loss for classification: the expected `penalty` of the `evidence`; subclasses give these two"
     y_int = True      # For MixUp and CutMix: mix the losses, not the labels
     n_out = None      # Width of the outputs; None: the number of classes
     n_classes = None  # Number of classes; None: the width of the outputs
-    gives_probabilities = True  # Does `activation` give probabilities? If not, it only ranks
+    gives_probabilities = True  # Are the numbers of `activation` probabilities, right or wrong?
     range = 0.,math.inf  # Least and largest loss of an item
     proper = False       # Does the least expected loss recover the true class probabilities?
     largest_gradient = math.inf  # Largest derivative of an item's loss in one of the outputs
@@ -89,34 +89,34 @@ class ClassificationLoss(_Instance, nn.Module):
     ):
         super().__init__()
         check_number('label_smoothing', label_smoothing, least=0, most=1)
-        check_integers(axis=axis, ignore_index=ignore_index)
+        check_kind(Integral, 'an integer', axis=axis, ignore_index=ignore_index)
         self.axis,self.ignore_index = axis,ignore_index
         self.label_smoothing,self.reduction = label_smoothing,reduction
         self._picks = 'of' in inspect.signature(self.evidence).parameters
         self.register_buffer('weight', None if weight is None else check_weight(weight))
 
-# %% ../nbs/00_core.ipynb #024
+# %% ../nbs/00_core.ipynb #025
 @patch
 def evidence(self:ClassificationLoss,
     x:Tensor,  # (M, C) outputs, or (M, `n_out`) where that is another number
     of=every,  # Which classes are asked about: `of(t)` picks them from (M, C)
 )->Tensor:     # (M, 1) for labels, (M, C) for soft targets
     "How much the outputs speak for a class; a loss may leave `of` out and give (M, C)"
-    raise NotImplementedError(f"{type(self).__name__} has no evidence(x)")
+    raise NotImplementedError(f"{type(self).__name__} has no evidence(x): define it in your class")
 
 @patch
 def penalty(self:ClassificationLoss,
     e:Tensor,  # Evidence, of any shape
 )->Tensor:     # The same shape
     "What a label costs that has evidence `e`"
-    raise NotImplementedError(f"{type(self).__name__} has no penalty(e)")
+    raise NotImplementedError(f"{type(self).__name__} has no penalty(e): define it in your class")
 
-# %% ../nbs/00_core.ipynb #026
+# %% ../nbs/00_core.ipynb #027
 @patch
 def activation(self:ClassificationLoss,
     x:Tensor,  # Outputs, with the classes along `axis`
 )->Tensor:     # Floats, with C numbers along `axis`
-    "Class probabilities that the loss asks for; they only rank where `gives_probabilities` is False"
+    "One number for each class, the larger the likelier: the softmax, unless a loss overrides it"
     return full_precision(x).softmax(self.axis)
 
 @patch
@@ -126,7 +126,7 @@ def decodes(self:ClassificationLoss,
     "The likeliest class"
     return x.argmax(self.axis)
 
-# %% ../nbs/00_core.ipynb #029
+# %% ../nbs/00_core.ipynb #030
 @patch
 def forward(self:ClassificationLoss,
     outputs:Tensor,  # (..., C) floats, C along `axis`
@@ -144,21 +144,21 @@ def forward(self:ClassificationLoss,
     if self.reduction == 'none': return costs.reshape(items)
     return costs.sum() if self.reduction == 'sum' else costs.sum()/(total + (total == 0))
 
-# %% ../nbs/00_core.ipynb #032
+# %% ../nbs/00_core.ipynb #033
 def plain(
     x:Tensor,  # Any tensor
 )->Tensor:     # The same values
     "`x` without fastai's tensor type"
     return x.as_subclass(Tensor) if isinstance(x, TensorBase) else x
 
-# %% ../nbs/00_core.ipynb #034
+# %% ../nbs/00_core.ipynb #035
 def full_precision(
     x:Tensor,  # Any floating type
 )->Tensor:     # fp32 in place of fp16 and bf16, other types as they are
     "`x` in single precision at least"
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-# %% ../nbs/00_core.ipynb #037
+# %% ../nbs/00_core.ipynb #038
 def without_class_axis(
     y:Tensor,     # Labels
     ndim:int,     # Number of axes that they should have
@@ -167,7 +167,7 @@ def without_class_axis(
     "Labels without the axis of length 1 that fastai's tabular data have"
     return y.squeeze(axis) if y.ndim == ndim + 1 and y.shape[axis] == 1 else y
 
-# %% ../nbs/00_core.ipynb #038
+# %% ../nbs/00_core.ipynb #039
 @patch
 def _classes_last(self:ClassificationLoss, x, y):
     "Outputs and targets with the classes along the last axis; labels as int64, without that axis"
@@ -179,7 +179,7 @@ def _classes_last(self:ClassificationLoss, x, y):
     if not y.is_floating_point(): y = without_class_axis(y.long(), x.ndim - 1)
     return x, y
 
-# %% ../nbs/00_core.ipynb #040
+# %% ../nbs/00_core.ipynb #041
 @patch
 def _costs(self:ClassificationLoss, x, of, n_classes):
     "(M, 1) or (M, C) costs of the classes that are asked about"
@@ -190,7 +190,7 @@ def _costs(self:ClassificationLoss, x, of, n_classes):
     check_table(self, 'penalty', costs, *e.shape)
     return costs
 
-# %% ../nbs/00_core.ipynb #042
+# %% ../nbs/00_core.ipynb #043
 @patch
 def _of_soft(self:ClassificationLoss, x, t):
     "Cost of each row under the class probabilities `t`, and the number of rows"
@@ -201,7 +201,7 @@ def _of_soft(self:ClassificationLoss, x, t):
     costs = self._costs(x, every, n_classes).where(t != 0, 0)*t
     return costs.sum(-1), len(x)
 
-# %% ../nbs/00_core.ipynb #044
+# %% ../nbs/00_core.ipynb #045
 @patch
 def _of_labels(self:ClassificationLoss, x, y, n_classes):
     "Cost of each row at its label, and the sum of their weights"
@@ -219,7 +219,7 @@ def _of_labels(self:ClassificationLoss, x, y, n_classes):
         raise
     return costs.where(kept, 0), counts.sum()
 
-# %% ../nbs/00_core.ipynb #054
+# %% ../nbs/00_core.ipynb #055
 def _parameters(cls):
     "Parameters of a loss class by name, those that it passes on as `**kwargs` included"
     found = {}
@@ -240,6 +240,9 @@ def with_arguments(self:ClassificationLoss,
     **changes,               # Arguments that are to be different
 )->ClassificationLoss:       # A new loss
     "The same loss with some arguments changed"
+    lost = [n for n in _parameters(type(self)) if n not in changes and not hasattr(self, n)]
+    if lost: raise TypeError(f"{type(self).__name__} does not keep its argument {lost[0]!r}: "
+        f"write self.{lost[0]} = {lost[0]} in its __init__")
     return type(self)(**{**self.arguments, **changes})
 
 @patch(cls_method=True)
@@ -250,7 +253,7 @@ def example(cls:ClassificationLoss,
     "A loss of this class; those that cannot be made without arguments override it"
     return cls(**kwargs)
 
-# %% ../nbs/00_core.ipynb #057
+# %% ../nbs/00_core.ipynb #058
 def readable(
     t:Tensor,  # Any tensor
 )->bool:       # False on the meta device, in `FakeTensorMode` and under `torch.func.vmap`
@@ -274,7 +277,7 @@ def extra_repr(self:ClassificationLoss):
     shown = {n: show_value(o) for n,o in self.arguments.items()}
     return ', '.join(f'{n}={o}' for n,o in shown.items() if o != defaults[n])
 
-# %% ../nbs/00_core.ipynb #060
+# %% ../nbs/00_core.ipynb #061
 def loss_examples(
     n_classes:int=10,              # For losses that have to know
     package:str='fastai_losses.',  # Only of modules whose name begins so
@@ -299,24 +302,25 @@ def _subclasses(cls):
     "All subclasses, each once, those of a family together"
     return list(dict.fromkeys(k for c in cls.__subclasses__() for k in (c, *_subclasses(c))))
 
-# %% ../nbs/00_core.ipynb #063
+# %% ../nbs/00_core.ipynb #068
 def check_number(name, value, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf):
-    "ValueError or TypeError if an argument is no finite number within its limits"
+    "TypeError or ValueError if an argument is no finite number within its limits"
     limits = {'of at least': least, 'of at most': most, 'above': above, 'below': below}
-    expected = ' and '.join(f'{word} {limit:g}' for word,limit in limits.items() if math.isfinite(limit))
-    if not isinstance(value, Real) or isinstance(value, bool): raise TypeError(
-        f"{name} must be a finite number {expected}, got {show_value(value)}. "
-        "Class weights are passed by name: weight=...")
-    if not (math.isfinite(value) and least <= value <= most and above < value < below):
-        raise ValueError(f"{name} must be a finite number {expected}, got {value!r}")
+    words = ' and '.join(f'{word} {limit:g}' for word,limit in limits.items() if math.isfinite(limit))
+    expected = f'a finite number {words}'.strip()
+    check_kind(Real, expected, **{name: value})
+    if math.isfinite(value) and least <= value <= most and above < value < below: return
+    raise ValueError(f"{name} must be {expected}, got {value!r}")
 
-def check_integers(**values):
-    "TypeError if an argument is no integer"
+def check_kind(kind, expected, **values):
+    "TypeError if an argument is not of a kind; only where that is `bool`, True and False are"
     for name,value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool): raise TypeError(
-            f"{name} must be an integer, got {show_value(value)}. Leave {name} out for its default")
+        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)): continue
+        weights = hasattr(value, '__len__') and not isinstance(value, str)
+        raise TypeError(f"{name} must be {expected}, got {show_value(value)}"
+            + ('. Class weights are passed by name: weight=...' if weights else ''))
 
-# %% ../nbs/00_core.ipynb #065
+# %% ../nbs/00_core.ipynb #070
 def check_weight(
     weight,   # (C,) class weights: a tensor, an array or a list
 )->Tensor:    # (C,) floats, a copy
@@ -332,7 +336,7 @@ def check_weight(
         f"weight must hold finite numbers of at least 0, got {weight.tolist()}")
     return weight
 
-# %% ../nbs/00_core.ipynb #067
+# %% ../nbs/00_core.ipynb #072
 @patch(as_prop=True)
 def reduction(self:ClassificationLoss):
     "How the losses of the items become one: 'mean', 'sum' or 'none'"
@@ -344,7 +348,7 @@ def reduction(self:ClassificationLoss, value):
         f"reduction must be 'mean', 'sum' or 'none', got {value!r}")
     self._reduction = value
 
-# %% ../nbs/00_core.ipynb #069
+# %% ../nbs/00_core.ipynb #074
 def check_inputs(
     outputs,  # What the model gave
     targets,  # What it should have given
@@ -361,7 +365,7 @@ def check_inputs(
     if targets.dtype == torch.bool or targets.is_complex(): raise TypeError(
         f"targets must be labels (integers) or class probabilities (floats), got {targets.dtype}")
 
-# %% ../nbs/00_core.ipynb #071
+# %% ../nbs/00_core.ipynb #076
 def check_shapes(
     loss,     # A `ClassificationLoss`
     x:Tensor, # Outputs, classes last
@@ -376,17 +380,17 @@ def check_shapes(
         f"{type(loss).__name__} needs outputs of width {loss.n_out}, got {width}: "
         f"make the model with n_out={loss.n_out}")
     if list(y.shape) != (items + [n_classes] if soft else items): raise ValueError(
-        f"targets do not fit outputs of shape {tuple(x.shape)} (classes last): got "
+        f"targets do not fit outputs of shape {tuple(x.shape)}, with the classes put last: got "
         f"{'class probabilities' if soft else 'labels'} ({y.dtype}) of shape {tuple(y.shape)}, "
         f"expected integers of shape {tuple(items)} or floats of shape {(*items, n_classes)}"
-        + ('. Segmentation outputs (N, C, H, W) need axis=1' if len(items) > 1 else ''))
+        + ('. Segmentation outputs (N, C, H, W) need axis=1' if len(items) > 1 and loss.axis == -1 else ''))
     if soft and loss.ignore_index >= 0: raise ValueError(
         f"ignore_index={loss.ignore_index} needs labels, got class probabilities ({y.dtype})")
     if loss.weight is not None and len(loss.weight) != n_classes: raise ValueError(
         f"weight has {len(loss.weight)} entries for {n_classes} classes")
     return n_classes
 
-# %% ../nbs/00_core.ipynb #073
+# %% ../nbs/00_core.ipynb #078
 def check_labels(
     loss,          # A `ClassificationLoss`
     y:Tensor,      # (M,) labels, without those that are ignored
@@ -399,15 +403,16 @@ def check_labels(
     if wrong: raise ValueError(f"label {wrong[0]} is outside [0, {n_classes}): {made} "
         f"C={n_classes} classes (ignore_index is {loss.ignore_index})")
 
-# %% ../nbs/00_core.ipynb #075
+# %% ../nbs/00_core.ipynb #080
 def check_table(
     loss,        # A `ClassificationLoss`
     method:str,  # What gave `o`
     o,           # What it gave
     *shape:int,  # Shape that it should have
 ):
-    "ValueError if a method of a loss did not give one number for each item and class"
+    "ValueError if `evidence` or `penalty` of a loss gave something of another shape"
     if isinstance(o, Tensor) and o.shape == shape: return
     got = f'shape {tuple(o.shape)}' if isinstance(o, Tensor) else f'a {type(o).__name__}'
-    raise ValueError(f"{type(loss).__name__}.{method} gave {got}, expected a tensor of shape {shape}: "
-        "one number for each item and class")
+    expected = {'evidence': "one number for each item and class, or return of(...) if it takes `of`",
+                'penalty': "it has to keep the shape of the evidence"}[method]
+    raise ValueError(f"{type(loss).__name__}.{method} gave {got}, expected a tensor of shape {shape}: {expected}")

@@ -52,7 +52,8 @@ def capped_expm1(
 @delegates()
 class InverseLoss(SoftmaxLoss):
     r"""$s_y^{-a}$ with $a$ = `power`, from 1; the probabilities are the softmax of $(1+a)x$.
-    From $-a\log s_y = 40$ on it continues as its tangent; clip such gradients with `GradientClip`"""
+    From $-a\log s_y = 40$ on it continues as its tangent; its gradients can be large, and fastai's
+    callback `GradientClip` limits them"""
     range,proper,largest_gradient = (1., math.inf),True,math.inf
     def __init__(self,
         power:float=1.,  # Above 0; 0.2 is the tuned inverse

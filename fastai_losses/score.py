@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from fastcore.meta import delegates
 from .core import ClassificationLoss,every
-from .core import check_number,full_precision
+from .core import check_kind,check_number,full_precision
 from .probability import SoftmaxLoss
 
 # %% ../nbs/02_score.ipynb #011
@@ -23,6 +23,7 @@ class ScoreLoss(ClassificationLoss):
         **kwargs
     ):
         super().__init__(**kwargs)
+        check_kind(bool, 'True or False', probabilities=probabilities)
         self.probabilities = probabilities
 
     def score(self,

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .class_vectors import class_vectors,class_vectors_from_means
 from .class_vectors import check_class_vectors
 from .core import ClassificationLoss,every
-from .core import check_number,full_precision,plain,readable,without_class_axis
+from .core import check_kind,check_number,full_precision,plain,readable,without_class_axis
 from .score import unit
 
 # %% ../nbs/05_warped.ipynb #012
@@ -117,6 +117,7 @@ class WarpedCrossEntropy(ClassVectorLoss):
         super().__init__(check_class_vectors(vectors), **kwargs)
         if scale is not None: check_number('scale', scale, above=0)
         check_number('repel', repel, least=0)
+        check_kind(bool, 'True or False', normalize=normalize, train_vectors=train_vectors)
         if repel and not train_vectors: raise ValueError(
             f"repel={repel} needs train_vectors=True: fixed vectors cannot move apart")
         self.scale,self.normalize = scale,normalize
@@ -179,6 +180,7 @@ class BinaryCodeLoss(ClassVectorLoss):
         **kwargs
     ):
         super().__init__(check_codes(codes), **kwargs)
+        check_kind(bool, 'True or False', hard=hard)
         self.hard = hard
 
     @property
