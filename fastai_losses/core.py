@@ -184,7 +184,7 @@ def _classes_last(self:ClassificationLoss, x, y):
 def _costs(self:ClassificationLoss, x, of, n_classes):
     "(M, 1) or (M, C) costs of the classes that are asked about"
     e = self.evidence(x, of) if self._picks else self.evidence(x)
-    check_table(self, 'evidence', e, len(x), of.width(n_classes) if self._picks else n_classes)
+    check_table(self, 'evidence', e, x.shape[0], of.width(n_classes) if self._picks else n_classes)
     if not self._picks: e = of(e)
     costs = self.penalty(e)
     check_table(self, 'penalty', costs, *e.shape)
@@ -199,7 +199,7 @@ def _of_soft(self:ClassificationLoss, x, t):
         t = t*(1 - self.label_smoothing) + self.label_smoothing/n_classes
     if self.weight is not None: t = t*self.weight.to(t)
     costs = self._costs(x, every, n_classes).where(t != 0, 0)*t
-    return costs.sum(-1), len(x)
+    return costs.sum(-1), x.shape[0]
 
 # %% ../nbs/00_core.ipynb #045
 @patch
@@ -210,7 +210,7 @@ def _of_labels(self:ClassificationLoss, x, y, n_classes):
     try:
         counts = kept if self.weight is None else self.weight.to(x).index_select(0, y).where(kept, 0)
         if self.label_smoothing:
-            costs,_ = self._of_soft(x, x.new_zeros(len(x), n_classes).scatter(-1, y[:, None], 1.))
+            costs,_ = self._of_soft(x, x.new_zeros(*y.shape, n_classes).scatter(-1, y[:, None], 1.))
         else:
             costs = self._costs(x, Labels(y), n_classes).squeeze(-1)
             if self.weight is not None: costs = costs*counts
@@ -226,9 +226,11 @@ def _parameters(cls):
     for base in cls.__mro__:
         if '__init__' not in vars(base): continue
         own = inspect.signature(base.__init__).parameters
-        found = {**own, **found}
-        if not any(p.kind == p.VAR_KEYWORD for p in own.values()): break
-    return {n: p for n,p in found.items() if n != 'self' and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        passed_on = {n: p for n,p in own.items() if p.default is not p.empty} if found else own
+        found.update({n: p for n,p in passed_on.items() if n not in found})
+        if not base.__init__.__code__.co_flags & inspect.CO_VARKEYWORDS: break  # no **kwargs
+    several = inspect.Parameter.VAR_KEYWORD,inspect.Parameter.VAR_POSITIONAL
+    return {n: p for n,p in found.items() if n != 'self' and p.kind not in several}
 
 @patch(as_prop=True)
 def arguments(self:ClassificationLoss)->dict:
@@ -318,7 +320,7 @@ def check_kind(kind, expected, **values):
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)): continue
         weights = hasattr(value, '__len__') and not isinstance(value, str)
         raise TypeError(f"{name} must be {expected}, got {show_value(value)}"
-            + ('. Class weights are passed by name: weight=...' if weights else ''))
+            + ('. Pass class weights by name: weight=...' if weights else ''))
 
 # %% ../nbs/00_core.ipynb #070
 def check_weight(
@@ -327,7 +329,9 @@ def check_weight(
     "Class weights as a tensor; an error if they are not finite numbers of at least 0"
     if isinstance(weight, (Real, str)): raise TypeError(
         f"weight must hold one number for each class, got {weight!r}")
-    weight = torch.as_tensor(weight).detach().clone()
+    try: weight = torch.as_tensor(weight).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as e: raise TypeError(
+        f"weight must be a tensor, an array or a list of numbers, got {weight!r} ({e})") from None
     if weight.is_complex(): raise TypeError(f"weight must hold real numbers, got {weight.dtype}")
     if not weight.is_floating_point(): weight = weight.to(torch.get_default_dtype())
     if weight.ndim != 1 or not len(weight): raise ValueError(

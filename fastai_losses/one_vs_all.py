@@ -66,9 +66,9 @@ def _of_soft(self:OneVsAllLoss, x, t):
     "Cost of each row under class probabilities or multi-hot targets, and the number of rows"
     if not self.multi_hot: return ClassificationLoss._of_soft(self, x, t)
     if self.label_smoothing: t = t*(1 - self.label_smoothing) + self.label_smoothing/2
-    costs = t*self.yes(x) + (1 - t)*self.no(x)
+    costs = self.yes(x).where(t != 0, 0)*t + self.no(x).where(t != 1, 0)*(1 - t)
     if self.weight is not None: costs = costs*self.weight.to(x)
-    return self.total(costs.sum(-1), x), len(x)
+    return self.total(costs.sum(-1), x), x.shape[0]
 
 @patch
 def _of_labels(self:OneVsAllLoss, x, y, n_classes):

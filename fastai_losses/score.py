@@ -52,7 +52,7 @@ def length(
 )->Tensor:     # (..., 1)
     "Euclidean length of each row, 1 for a row of zeros"
     norm = x.norm(dim=-1, keepdim=True)
-    return norm.where(norm > 0, 1)
+    return norm.where(norm != 0, 1)
 
 def unit(
     x:Tensor,  # (..., C)

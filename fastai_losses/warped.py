@@ -19,6 +19,7 @@ from .core import check_kind,check_number,full_precision,plain,readable,without_
 from .score import unit
 
 # %% ../nbs/05_warped.ipynb #012
+@delegates()
 class ClassVectorLoss(ClassificationLoss):
     "A loss that compares `n_out` outputs with one row of a table for each of `n_classes` classes"
     def __init__(self,
