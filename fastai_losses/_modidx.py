@@ -281,6 +281,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastai_losses.core.Labels.width': ('core.html#labels.width', 'fastai_losses/core.py'),
                                     'fastai_losses.core._Instance': ('core.html#_instance', 'fastai_losses/core.py'),
                                     'fastai_losses.core._Instance.__new__': ('core.html#_instance.__new__', 'fastai_losses/core.py'),
+                                    'fastai_losses.core._misfit': ('core.html#_misfit', 'fastai_losses/core.py'),
                                     'fastai_losses.core._parameters': ('core.html#_parameters', 'fastai_losses/core.py'),
                                     'fastai_losses.core._subclasses': ('core.html#_subclasses', 'fastai_losses/core.py'),
                                     'fastai_losses.core.check_inputs': ('core.html#check_inputs', 'fastai_losses/core.py'),

@@ -208,7 +208,8 @@ def _of_labels(self:ClassificationLoss, x, y, n_classes):
     kept = y != self.ignore_index
     y = y.where(kept, 0)
     try:
-        counts = kept if self.weight is None else self.weight.to(x).index_select(0, y).where(kept, 0)
+        counts = kept
+        if self.weight is not None: counts = self.weight.to(x).index_select(0, y).where(kept, 0)
         if self.label_smoothing:
             costs,_ = self._of_soft(x, x.new_zeros(*y.shape, n_classes).scatter(-1, y[:, None], 1.))
         else:
@@ -287,8 +288,8 @@ def loss_examples(
     "One loss of each class that has formulas, of those that are imported"
     losses = []
     for cls in _subclasses(ClassificationLoss):
-        bare = cls.evidence is ClassificationLoss.evidence or cls.penalty is ClassificationLoss.penalty
-        if bare or not cls.__module__.startswith(package): continue
+        if not cls.__module__.startswith(package): continue
+        if ClassificationLoss.evidence is cls.evidence or ClassificationLoss.penalty is cls.penalty: continue
         try:
             loss = cls.example(n_classes)
             loss(torch.zeros(1, loss.n_out or n_classes), torch.tensor([0]))
@@ -308,7 +309,7 @@ def _subclasses(cls):
 def check_number(name, value, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf):
     "TypeError or ValueError if an argument is no finite number within its limits"
     limits = {'of at least': least, 'of at most': most, 'above': above, 'below': below}
-    words = ' and '.join(f'{word} {limit:g}' for word,limit in limits.items() if math.isfinite(limit))
+    words = ' and '.join(f'{word} {o:g}' for word,o in limits.items() if math.isfinite(o))
     expected = f'a finite number {words}'.strip()
     check_kind(Real, expected, **{name: value})
     if math.isfinite(value) and least <= value <= most and above < value < below: return
@@ -362,8 +363,9 @@ def check_inputs(
     if more: raise TypeError(f"got {1 + len(more)} targets, expected one. "
         "For several targets, write a function that adds up one loss for each")
     for name,o in (('outputs', outputs), ('targets', targets)):
-        if not isinstance(o, Tensor): raise TypeError(f"{name} must be a tensor, got {type(o).__name__}"
-            + ('. A model with several outputs needs a loss for each' if isinstance(o, tuple) else ''))
+        if isinstance(o, Tensor): continue
+        advice = '. A model with several outputs needs a loss for each' if isinstance(o, tuple) else ''
+        raise TypeError(f"{name} must be a tensor, got {type(o).__name__}{advice}")
     if not outputs.is_floating_point():
         raise TypeError(f"outputs must be floating point, got {outputs.dtype}")
     if targets.dtype == torch.bool or targets.is_complex(): raise TypeError(
@@ -383,16 +385,20 @@ def check_shapes(
     if loss.n_out not in (None, width): raise ValueError(
         f"{type(loss).__name__} needs outputs of width {loss.n_out}, got {width}: "
         f"make the model with n_out={loss.n_out}")
-    if list(y.shape) != (items + [n_classes] if soft else items): raise ValueError(
-        f"targets do not fit outputs of shape {tuple(x.shape)}, with the classes put last: got "
-        f"{'class probabilities' if soft else 'labels'} ({y.dtype}) of shape {tuple(y.shape)}, "
-        f"expected integers of shape {tuple(items)} or floats of shape {(*items, n_classes)}"
-        + ('. Segmentation outputs (N, C, H, W) need axis=1' if len(items) > 1 and loss.axis == -1 else ''))
+    if list(y.shape) != (items + [n_classes] if soft else items): raise _misfit(loss, x, y, n_classes)
     if soft and loss.ignore_index >= 0: raise ValueError(
         f"ignore_index={loss.ignore_index} needs labels, got class probabilities ({y.dtype})")
     if loss.weight is not None and len(loss.weight) != n_classes: raise ValueError(
         f"weight has {len(loss.weight)} entries for {n_classes} classes")
     return n_classes
+
+def _misfit(loss, x, y, n_classes):
+    "The error for targets that do not fit the outputs"
+    items,kind = tuple(x.shape[:-1]),'class probabilities' if y.is_floating_point() else 'labels'
+    axis = '. Segmentation outputs (N, C, H, W) need axis=1' if len(items) > 1 and loss.axis == -1 else ''
+    return ValueError(f"targets do not fit outputs of shape {tuple(x.shape)}, with the classes put last: "
+        f"got {kind} ({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {items} "
+        f"or floats of shape {(*items, n_classes)}{axis}")
 
 # %% ../nbs/00_core.ipynb #078
 def check_labels(
@@ -417,6 +423,7 @@ def check_table(
     "ValueError if `evidence` or `penalty` of a loss gave something of another shape"
     if isinstance(o, Tensor) and o.shape == shape: return
     got = f'shape {tuple(o.shape)}' if isinstance(o, Tensor) else f'a {type(o).__name__}'
-    expected = {'evidence': "one number for each item and class, or return of(...) if it takes `of`",
-                'penalty': "it has to keep the shape of the evidence"}[method]
-    raise ValueError(f"{type(loss).__name__}.{method} gave {got}, expected a tensor of shape {shape}: {expected}")
+    advice = {'evidence': "one number for each item and class, or of(...) of that if it takes `of`",
+              'penalty': "it has to keep the shape of the evidence"}
+    raise ValueError(f"{type(loss).__name__}.{method} gave {got}, expected a tensor of shape {shape}: "
+        + advice[method])

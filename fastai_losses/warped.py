@@ -104,15 +104,15 @@ def nearest(self:ClassVectorLoss,
 # %% ../nbs/05_warped.ipynb #023
 @delegates()
 class WarpedCrossEntropy(ClassVectorLoss):
-    r"""$1 - \cos(x, v_y)$, in [0, 2], or with a `scale` $s$ $-\log\,\text{softmax}(s\cos(x, v))_y$, from 0.
-    The probabilities are that softmax; without a scale there are none, and `activation` gives the
-    cosines. A model needs `n_out=loss.n_out`. Outputs of zeros have cosine 0 with every vector"""
+    r"""$1 - \cos(x, v_y)$, in [0, 2]; with a `scale` $s$ $-\log\,\text{softmax}(s\cos(x, v))_y$, from
+    0, whose softmax gives the probabilities. Without a scale there are none, and `activation` gives
+    the cosines. A model needs `n_out=loss.n_out`. Outputs of zeros have cosine 0 with every vector"""
     def __init__(self,
-        vectors,                   # (C, n), one row for each class, as `class_vectors(C, n)` makes them
+        vectors,                   # (C, n), a row for each class, as `class_vectors(C, n)` makes them
         scale:float|None=None,     # Factor on the cosines in the softmax, above 0; None: 1 - cos
-        normalize:bool=True,       # Divide the outputs by their length; False needs a scale to have an end
+        normalize:bool=True,       # Divide outputs by their length; False needs a scale to have an end
         train_vectors:bool=False,  # Make the vectors a parameter: see `TrainLossParameters`
-        repel:float=0.,            # Factor on the mean of $e^{v_y \cdot v_c}$ that is added; for trained vectors
+        repel:float=0.,            # Factor on the mean of $e^{v_y \cdot v_c}$, added for trained vectors
         **kwargs
     ):
         super().__init__(check_class_vectors(vectors), **kwargs)
@@ -166,14 +166,14 @@ def _crowding(self:WarpedCrossEntropy, x, of):
     near = every.products(rows, self.rows().to(x)).exp()
     own = (rows*rows).sum(-1).exp()
     mean = (near.sum(-1) - own)/max(self.n_classes - 1, 1)
-    return of.products(torch.ones_like(x[:, :1]), mean[:, None])  # one column, or a row for all items
+    return of.products(torch.ones_like(x[:, :1]), mean[:, None])  # a column, or a row for all
 
 # %% ../nbs/05_warped.ipynb #049
 @delegates()
 class BinaryCodeLoss(ClassVectorLoss):
-    r"""$-\sum_b \log g(c_{yb} x_b)$ with the sigmoid $g$ and $c = \pm1$, from 0: binary cross-entropy
-    summed over the bits of the label's codeword. `activation` takes the bits for independent; it ranks where
-    they are not"""
+    r"""$-\sum_b \log g(c_{yb} x_b)$ with the sigmoid $g$ and $c = \pm1$, from 0: binary
+    cross-entropy summed over the bits of the label's codeword. `activation` takes the bits for
+    independent; it ranks where they are not"""
     largest_gradient = 1.
     def __init__(self,
         codes,             # (C, n) codewords, one for each class, of 0 and 1 or of -1 and 1
@@ -206,7 +206,7 @@ def example(cls:BinaryCodeLoss, n_classes=10, **kwargs):
 @torch.no_grad()
 def class_means(
     dls,            # DataLoaders whose targets are labels
-    features=None,  # Module or function from a batch of inputs to (N, ...) features; None: the input itself
+    features=None,  # Module or function from inputs to (N, ...) features; None: the input itself
 )->Tensor:          # (C, d) mean of each class, features flattened, on the CPU
     "Mean features of each class over the training set; one batch at a time is in memory"
     training = getattr(features, 'training', False)
@@ -227,8 +227,8 @@ def add_up(
     "Sums of the features of each class, and its number of items"
     total,count = None,torch.zeros(dls.c, dtype=torch.float64)
     for *inputs,y in dls.train.new(shuffle=False, drop_last=False):
-        if features is None and len(inputs) > 1: raise ValueError(f"an item has {len(inputs)} inputs, so "
-            "class_means needs `features`, which turns them into numbers: features=lambda cats, conts: conts")
+        if features is None and len(inputs) > 1: raise ValueError(f"an item has {len(inputs)} inputs, "
+            "so class_means needs `features` to make numbers of them: features=lambda cats, conts: conts")
         x = plain(features(*inputs) if features else inputs[0])
         x,y = x.reshape(len(x), -1).cpu().double(),labels_for_means(plain(y).cpu(), dls.c)
         if total is None: total = x.new_zeros(dls.c, x.shape[1])
@@ -242,9 +242,9 @@ def labels_for_means(y, n_classes):
     "(N,) labels; a ValueError if they are something else"
     y = without_class_axis(y, 1)
     if y.ndim != 1 or y.is_floating_point(): raise ValueError(
-        f"class means need one label for each item, got targets ({y.dtype}) of shape {tuple(y.shape)}")
+        f"class means need one label an item, got targets ({y.dtype}) of shape {tuple(y.shape)}")
     wrong = y[(y < 0) | (y >= n_classes)].tolist()
-    if wrong: raise ValueError(f"label {wrong[0]} is outside [0, {n_classes}), so its class has no mean")
+    if wrong: raise ValueError(f"label {wrong[0]} is outside [0, {n_classes}): its class has no mean")
     return y.long()
 
 # %% ../nbs/05_warped.ipynb #061
@@ -253,8 +253,8 @@ def penultimate(
 ):                    # A function from inputs to (N, d) features
     "What the last linear layer of a model is given"
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if not layers: raise ValueError("penultimate needs a model with a linear layer (torch.nn.Linear), "
-        f"{type(model).__name__} has none")
+    if not layers: raise ValueError("penultimate needs a model with a linear layer "
+        f"(torch.nn.Linear), {type(model).__name__} has none")
     def features(*inputs):
         kept,training = [],model.training
         hook = layers[-1].register_forward_pre_hook(lambda _, args: kept.append(args[0]))
@@ -277,7 +277,8 @@ def from_dls(cls:WarpedCrossEntropy,
     **kwargs             # Further arguments of the loss
 ):
     "The loss with vectors from the means of the classes in the training set"
-    return cls(class_vectors_from_means(class_means(dls, features), n, spread=spread), scale=scale, **kwargs)
+    means = class_means(dls, features)
+    return cls(class_vectors_from_means(means, n, spread=spread), scale=scale, **kwargs)
 
 # %% ../nbs/05_warped.ipynb #068
 def check_codes(
