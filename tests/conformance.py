@@ -1,7 +1,8 @@
-"""What fastai does with a loss, asked of every loss of this package and of fastai's own three
+"""What fastai and PyTorch do with a loss, asked of every loss of this package, of fastai's own three and of two of torch's
 
-A column is one job, and looks at the values that come out of it. `python tests/conformance.py` writes the outcomes to nbs/conformance.csv,
-which the README shows; test_conformance.py compares that record with what it just saw."""
+A column is one job, and looks at the values that come out of it. Here are those of fastai, in conformance_torch.py those of PyTorch.
+`python tests/conformance.py` writes the outcomes to nbs/conformance.csv, which the README shows; test_conformance.py compares
+that record with what it just saw."""
 import csv,random,re,subprocess,sys
 from copy import deepcopy
 from functools import cache,cached_property,partial
@@ -13,10 +14,11 @@ from fastai.vision.all import *
 from fastai.tabular.all import TabularDataLoaders,TabularModel
 from fastai.callback.training import GradientAccumulation
 from torch.nn import functional as F
+from torch import nn
 from conftest import all_losses
 from fastai_losses.all import *
+from conformance_common import C,Exempt,Skip,close,column,columns,example,plain,weight
 
-C = 10
 record = Path(__file__).parent.parent/'nbs'/'conformance.csv'
 folder = TemporaryDirectory()
 
@@ -83,13 +85,11 @@ class Row:
         "What the record says: pass, or the reason why not"
         e = self.run(name)
         if e is None: return f'pass with {e_g(self.soft)}' if name == soft_targets.title and self.soft else 'pass'
-        if isinstance(e, AssertionError): return str(e)
+        if isinstance(e, (AssertionError, Exempt)): return str(e)
         keyword = re.search(r"unexpected keyword argument '(\w+)'", str(e))
         return f'no {keyword[1]}' if keyword else f'raises {type(e).__name__}'
 
 def e_g(kwargs): return ', '.join(f'{k}={v}' for k,v in kwargs.items())
-
-class Skip(Exception): "This machine cannot try it"
 
 def surprises(x): return -x.log_softmax(-1)
 def focal(x): return (1 - x.softmax(-1))**2*surprises(x)
@@ -102,7 +102,8 @@ def rows():
     return [*map(ours, all_losses()),
         Row('CrossEntropyLossFlat', CrossEntropyLossFlat, surprises, soft=flat),
         Row('FocalLossFlat', FocalLossFlat, focal, soft=flat),
-        Row('LabelSmoothingCrossEntropyFlat', smoothing_keyword, surprises, smoothing=0.1, soft=flat)]
+        Row('LabelSmoothingCrossEntropyFlat', smoothing_keyword, surprises, smoothing=0.1, soft=flat),
+        Row('nn.CrossEntropyLoss', nn.CrossEntropyLoss, surprises), Row('nn.MultiMarginLoss', nn.MultiMarginLoss, None)]
 
 def is_ours(row): return isinstance(row.loss, ClassificationLoss)
 
@@ -133,32 +134,11 @@ def tables():
 def batch(): return tuple(map(plain, digits().valid.one_batch()))
 def images(): return batch()[0]
 def labels(): return batch()[1]
-def plain(x): return x.detach().as_subclass(Tensor)
 
 def outputs(model, x):
     with torch.no_grad(): return model.eval()(x)
 
-@cache
-def example():
-    "Outputs for 16 items, their labels, and class probabilities for them: the same on every machine"
-    g = torch.Generator().manual_seed(0)
-    return torch.randn(16, C, generator=g),torch.randint(0, C, (16,), generator=g),torch.rand(16, C, generator=g).mul(5).softmax(-1)
-
-weight = torch.linspace(0.2, 2, C)
-
 # The columns
-
-columns = {}
-def column(title):
-    def add(f): f.title,columns[title] = title,f; return f
-    return add
-
-def close(got, expected, what='items', rtol=1e-4, atol=1e-5):
-    "The values of the definition, or a reason that can be shown"
-    got,expected = (plain(torch.as_tensor(o)) for o in (got, expected))
-    assert got.shape == expected.shape, f'{what} of shape {tuple(got.shape)}, not {tuple(expected.shape)}'
-    if torch.allclose(got.float(), expected.float(), rtol=rtol, atol=atol): return
-    raise AssertionError(f'{got:.2f}, by definition {expected:.2f}' if not got.ndim else f'wrong {what}')
 
 def check_values(row, kwargs, y, **definition):
     "A loss made with `kwargs` against the definition, in all three reductions; the sum first, on which all agree what it is"
@@ -391,45 +371,18 @@ def accumulates(row):
         return [p - b for p,b in zip(learn.model.parameters(), before)]
     for once,parts in zip(trained(64), trained(16, GradientAccumulation(64))): close(parts, once, 'steps', rtol=1e-3)
 
-@column('torch.compile(fullgraph=True)')
-def compiles(row, backend='eager'):
-    x,y,t = example()
-    for kwargs,target in ((dict(), y), (dict(weight=weight), y), (row.soft, t)):
-        loss = row.make(**kwargs)
-        torch.compiler.reset()
-        out = x[:, :row.width].detach().requires_grad_()
-        try: value = torch.compile(lambda x, y: loss(x, y), fullgraph=True, backend=backend)(out, target)
-        except torch._dynamo.exc.TorchDynamoException as e: raise AssertionError('breaks the graph') from e
-        close(value, direct := loss(out, target))
-        close(*(torch.autograd.grad(v, out)[0] for v in (value, direct)))
+import conformance_torch  # adds its columns to these
+in_torch = [name for name,f in columns.items() if f.__module__ == conformance_torch.__name__]
 
-@column('copy.deepcopy')
-def copies(row):
-    x,y,_ = example()
-    loss = row.make(weight=weight)
-    other = deepcopy(loss)
-    close(other(x[:, :row.width], y), value := loss(x[:, :row.width], y))
-    for w in tensors(other): w.mul_(3)
-    other.reduction = 'sum'
-    assert loss.reduction == 'mean', 'the copy shares the reduction'
-    close(loss(x[:, :row.width], y), value, 'values: the copy shares the weight')
+def tried(row):
+    "The columns of a row: torch's own losses are no losses for fastai, which wants `activation` and `decodes`"
+    return in_torch if row.name.startswith('nn.') else [name for name in columns if name != half_on_cuda.title]
 
-def tensors(loss):
-    "All tensors in a loss, in whatever way it holds them"
-    return [o for m in getattr(loss, 'func', loss).modules() for d in (vars(m), m._buffers, m._parameters) for o in d.values() if isinstance(o, Tensor)]
+def line(row):
+    "The record of a loss; what only some machines can try is not in it"
+    return {'loss': row.name, **{name: row.cell(name) if name in tried(row) else '' for name in columns if name != half_on_cuda.title}}
 
-@column('weight moves with the device')
-def moves(row):
-    loss = row.make(weight=weight)
-    assert any(o.shape == (C,) for o in tensors(loss)), 'the weight is nowhere'
-    loss.to('meta')
-    assert all(o.is_meta for o in tensors(loss)), 'the weight stays behind'
-    x,y,_ = example()
-    assert loss(x[:, :row.width].to('meta'), y.to('meta')).is_meta
-
-def table():
-    "The record: a line for each loss; what only some machines can try is not in it"
-    return [{'loss': row.name, **{name: row.cell(name) for name in columns if name != half_on_cuda.title}} for row in rows()]
+def table(): return [line(row) for row in rows()]
 
 if __name__ == '__main__':
     matplotlib.use('agg')
@@ -438,4 +391,4 @@ if __name__ == '__main__':
         writer = csv.DictWriter(f, lines[0], lineterminator='\n')
         writer.writeheader()
         writer.writerows(lines)
-    for row in lines: print(row['loss'], *(f'    {name}: {cell}' for name,cell in row.items() if name != 'loss' and cell != 'pass'), sep='\n')
+    for row in lines: print(row['loss'], *(f'    {name}: {cell}' for name,cell in row.items() if name != 'loss' and cell not in ('pass', '')), sep='\n')
