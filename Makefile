@@ -1,7 +1,7 @@
 # make compare       train the same model with every loss and print the table (DATA=digits or pets, ARGS="--epochs 2 ...")
 # make test          run every notebook and every test, and check that notebooks, modules and README are in step
 # make bench         time the losses beside torch's and fastai's
-# make conformance   try every loss, and fastai's own, in everything that fastai does with one, and show it in README.md
+# make conformance   try every loss, and fastai's and torch's own, in everything that these do with one, and show it in README.md
 # make docs          build the site in _site/, to be read without a network: open _site/index.html
 # make readme        write README.md from nbs/index.ipynb
 PYTHON ?= python3
