@@ -3,9 +3,9 @@
 A column is one job, and looks at the values that come out of it. Here are those of fastai, in conformance_torch.py those of PyTorch.
 `python tests/conformance.py` writes the outcomes to nbs/conformance.csv, which the README shows; test_conformance.py compares
 that record with what it just saw."""
-import csv,random,re,subprocess,sys
-from copy import deepcopy
-from functools import cache,cached_property,partial
+import csv,os,random,re,subprocess,sys
+from datetime import timedelta
+from functools import cache,cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import matplotlib
@@ -370,6 +370,46 @@ def accumulates(row):
         learn.fit(1, 1e-2)
         return [p - b for p,b in zip(learn.model.parameters(), before)]
     for once,parts in zip(trained(64), trained(16, GradientAccumulation(64))): close(parts, once, 'steps', rtol=1e-3)
+
+def broadcast_on_the_cpu(self, t, rank):
+    "fastai's own goes by the GPU"
+    t = torch.LongTensor(t)
+    torch.distributed.broadcast(t, rank)
+    return t.tolist()
+
+def validation_items(): return digits().test_dl(items()[-63:], with_labels=True)  # for two processes one is repeated
+
+def validate_rows(rank, path):
+    "What one of two processes reports of every row"
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE='2')
+    torch.distributed.init_process_group('gloo', init_method=f'file://{path}/meeting', rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    from fastai.distributed import DistributedDL  # needs accelerate
+    DistributedDL._broadcast = broadcast_on_the_cpu
+    found = []
+    for row in rows():
+        if row.name.startswith('nn.'): continue
+        try: found.append([list(row.learner().validate(dl=DistributedDL(dl, rank, 2))) for dl in (digits().valid, validation_items())])
+        except Exception as e: found.append(f'raises {type(e).__name__}')
+    torch.save(found, f'{path}/reported{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+@cache
+def reported():
+    "What each of two processes reports of all rows"
+    torch.multiprocessing.spawn(validate_rows, (folder.name,), nprocs=2)
+    return [torch.load(f'{folder.name}/reported{rank}.pt') for rank in (0, 1)]
+
+@column('validation on two processes')
+def distributed(row):
+    "The loss of an even number of items, since fastai counts a repeated one twice; the error rate of any number"
+    learn = row.learner()
+    (loss,error),(_,odd_error) = learn.validate(),learn.validate(dl=validation_items())
+    for found in reported():
+        found = found[rows().index(row)]
+        assert not isinstance(found, str), found
+        close(found[0][0], loss)
+        close([found[0][1], found[1][1]], [error, odd_error], 'error rates')
 
 import conformance_torch  # adds its columns to these
 in_torch = [name for name,f in columns.items() if f.__module__ == conformance_torch.__name__]
