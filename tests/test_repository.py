@@ -72,3 +72,10 @@ def test_citation_is_in_step():
     text = (root/'CITATION.cff').read_text(encoding='utf-8')
     for line in (f"title: {settings['lib_name']}", f"abstract: {settings['description']}", f"  - name: {settings['author']}", f"version: {settings['version']}", f"license: {settings['license']}"):
         assert line in text.splitlines()
+
+def test_every_loss_is_on_record():
+    "Once `make conformance` has been run: a loss of the package has a line in the table of what works"
+    import csv
+    from fastai_losses.core import loss_examples
+    with (root/'nbs'/'conformance.csv').open(newline='', encoding='utf-8') as f: recorded = {line['loss'] for line in csv.DictReader(f)}
+    assert {repr(loss) for loss in loss_examples()} <= recorded, 'run make conformance'
