@@ -1,4 +1,4 @@
-"What the columns of the conformance table share: how one is written, the example, how values compare"
+"What the columns of the conformance table share: how one is written, and what it is tried on"
 from contextlib import contextmanager
 from functools import cache
 import torch
@@ -35,7 +35,8 @@ def close(got, expected, what='items', rtol=1e-4, atol=1e-5):
     same = got.shape == expected.shape
     assert same, f'{what} of shape {tuple(got.shape)}, not {tuple(expected.shape)}'
     if torch.allclose(got.float(), expected.float(), rtol=rtol, atol=atol): return
-    raise AssertionError(f'wrong {what}' if got.ndim else f'{got:.2f}, by definition {expected:.2f}')
+    assert not got.ndim, f'wrong {what}'
+    raise AssertionError(f'{got:.2f}, by definition {expected:.2f}')
 
 @contextmanager
 def else_say(reason):

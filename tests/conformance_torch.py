@@ -1,7 +1,7 @@
 """What PyTorch does with a loss: the columns for derivatives, graphs, devices and half precision
 
 A loss is tried on all that it takes: labels, with weights, ignored labels or label smoothing, and
-class probabilities. Its values are compared with those of a plain call and a plain backward pass."""
+class probabilities. Its values are compared with a plain call and a plain backward pass."""
 import warnings
 from copy import deepcopy
 import torch
@@ -24,8 +24,9 @@ def takes(row, kwargs, y):
 def arguments(row):
     "Arguments with the target that goes with each, as far as the loss takes them"
     _,y,t = example()
-    more = (dict(weight=weight), y),(dict(ignore_index=y[0].item()), y),(dict(label_smoothing=0.2), y)
-    return [(dict(), y), *(o for o in (*more, (row.soft, t)) if takes(row, *o))]
+    more = dict(weight=weight),dict(ignore_index=y[0].item()),dict(label_smoothing=0.2)
+    pairs = *((kwargs, y) for kwargs in more),(row.soft, t)
+    return [(dict(), y), *(pair for pair in pairs if takes(row, *pair))]
 
 def cases(row, **more):
     "A loss, outputs and target for each"
@@ -54,7 +55,7 @@ def forward_mode(row):
 def per_sample(row):
     for loss,x,y in cases(row):
         def cost(x, y): return loss(x[None], y[None])
-        kept = [i for i in range(len(x)) if cost(x[i], y[i]).isfinite()]  # theirs: NaN where ignored
+        kept = [i for i in range(len(x)) if cost(x[i], y[i]).isfinite()]  # torch's: NaN if ignored
         each = torch.stack([gradient(loss, x[i:i+1], y[i:i+1])[0] for i in kept])
         with else_say('cannot be mapped'): found = torch.func.vmap(torch.func.grad(cost))(x, y)
         close(found[kept], each, 'gradients')
@@ -111,7 +112,8 @@ def compiles(row, backend='eager'):
 @column('`torch.export`')
 def is_exported(row):
     losses,(x,*_),targets = zip(*cases(row))
-    with else_say('cannot be exported'): program = torch.export.export(Program(losses), (x, targets))
+    with else_say('cannot be exported'):
+        program = torch.export.export(Program(losses), (x, targets))
     x,targets = x.flip(0)*3,tuple(y.roll(1, 0) for y in targets)
     for loss,y,value in zip(losses, targets, program.module()(x, targets)): close(value, loss(x, y))
 
@@ -133,7 +135,8 @@ def is_traced(row):
 def is_faked(row):
     "A loss that is made inside; there are no values to compare, but shapes and types"
     for kwargs,y in arguments(row):
-        with else_say('cannot use fake tensors'), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with else_say('cannot use fake tensors'), fake as mode:
             loss = row.make(**kwargs)
             x = mode.from_tensor(outputs(row)).requires_grad_()
             value = loss(x, mode.from_tensor(y))
@@ -196,7 +199,7 @@ def no_float64(row):
 def overflow_is_seen(row, small=1e-3):
     """A scale that is far too large: steps are left out and the scale falls until the gradient can
     be represented, and the step that is then taken has the direction of the exact gradient.
-    Features are small, so that only the gradient of the outputs can overflow, not that of the head"""
+    Features are small, so that the gradient of the outputs can overflow, but not the head's"""
     x,y,loss = outputs(row)*small,example()[1],row.make()
     head = nn.Linear(row.width, row.width, bias=False)
     with torch.no_grad(): head.weight.copy_(torch.eye(row.width)/small)
