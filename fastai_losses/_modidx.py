@@ -251,6 +251,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fastai_losses/core.py'),
                                     'fastai_losses.core.ClassificationLoss._of_soft': ( 'core.html#classificationloss._of_soft',
                                                                                         'fastai_losses/core.py'),
+                                    'fastai_losses.core.ClassificationLoss._set': ( 'core.html#classificationloss._set',
+                                                                                    'fastai_losses/core.py'),
                                     'fastai_losses.core.ClassificationLoss.activation': ( 'core.html#classificationloss.activation',
                                                                                           'fastai_losses/core.py'),
                                     'fastai_losses.core.ClassificationLoss.arguments': ( 'core.html#classificationloss.arguments',

@@ -6,7 +6,7 @@
 __all__ = ['every', 'ClassificationLoss']
 
 # %% ../nbs/00_core.ipynb #003
-import inspect,math,warnings
+import copy,inspect,math,warnings
 from numbers import Integral,Real
 import torch
 from fastai.torch_core import TensorBase
@@ -88,14 +88,20 @@ class ClassificationLoss(_Instance, nn.Module):
         reduction:str='mean',      # 'mean', 'sum' or 'none'; can be set later too
     ):
         super().__init__()
-        check_number('label_smoothing', label_smoothing, least=0, most=1)
-        check_kind(Integral, 'an integer', axis=axis, ignore_index=ignore_index)
-        self.axis,self.ignore_index = axis,ignore_index
-        self.label_smoothing,self.reduction = label_smoothing,reduction
         self._picks = 'of' in inspect.signature(self.evidence).parameters
-        self.register_buffer('weight', None if weight is None else check_weight(weight))
+        self._set(weight, axis, ignore_index, label_smoothing, reduction)
 
-# %% ../nbs/00_core.ipynb #025
+# %% ../nbs/00_core.ipynb #024
+@patch
+def _set(self:ClassificationLoss, weight, axis, ignore_index, label_smoothing, reduction):
+    "Check these arguments and keep them"
+    check_kind(Integral, 'an integer', axis=axis, ignore_index=ignore_index)
+    check_number('label_smoothing', label_smoothing, least=0, most=1)
+    self.axis,self.ignore_index = axis,ignore_index
+    self.label_smoothing,self.reduction = label_smoothing,reduction
+    self.register_buffer('weight', None if weight is None else check_weight(weight))
+
+# %% ../nbs/00_core.ipynb #026
 @patch
 def evidence(self:ClassificationLoss,
     x:Tensor,  # (M, C) outputs, or (M, `n_out`) where that is another number
@@ -111,7 +117,7 @@ def penalty(self:ClassificationLoss,
     "What a label costs that has evidence `e`"
     raise NotImplementedError(f"{type(self).__name__} has no penalty(e): define it in your class")
 
-# %% ../nbs/00_core.ipynb #027
+# %% ../nbs/00_core.ipynb #028
 @patch
 def activation(self:ClassificationLoss,
     x:Tensor,  # Outputs, with the classes along `axis`
@@ -126,7 +132,7 @@ def decodes(self:ClassificationLoss,
     "The likeliest class"
     return x.argmax(self.axis)
 
-# %% ../nbs/00_core.ipynb #030
+# %% ../nbs/00_core.ipynb #031
 @patch
 def forward(self:ClassificationLoss,
     outputs:Tensor,  # (..., C) floats, C along `axis`
@@ -144,21 +150,21 @@ def forward(self:ClassificationLoss,
     if self.reduction == 'none': return costs.reshape(items)
     return costs.sum() if self.reduction == 'sum' else costs.sum()/(total + (total == 0))
 
-# %% ../nbs/00_core.ipynb #033
+# %% ../nbs/00_core.ipynb #034
 def plain(
     x:Tensor,  # Any tensor
 )->Tensor:     # The same values
     "`x` without fastai's tensor type"
     return x.as_subclass(Tensor) if isinstance(x, TensorBase) else x
 
-# %% ../nbs/00_core.ipynb #035
+# %% ../nbs/00_core.ipynb #036
 def full_precision(
     x:Tensor,  # Any floating type
 )->Tensor:     # fp32 in place of fp16 and bf16, other types as they are
     "`x` in single precision at least"
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-# %% ../nbs/00_core.ipynb #038
+# %% ../nbs/00_core.ipynb #039
 def without_class_axis(
     y:Tensor,     # Labels
     ndim:int,     # Number of axes that they should have
@@ -167,7 +173,7 @@ def without_class_axis(
     "Labels without the axis of length 1 that fastai's tabular data have"
     return y.squeeze(axis) if y.ndim == ndim + 1 and y.shape[axis] == 1 else y
 
-# %% ../nbs/00_core.ipynb #039
+# %% ../nbs/00_core.ipynb #040
 @patch
 def _classes_last(self:ClassificationLoss, x, y):
     "Outputs and targets with the classes along the last axis; labels as int64, without that axis"
@@ -179,7 +185,7 @@ def _classes_last(self:ClassificationLoss, x, y):
     if not y.is_floating_point(): y = without_class_axis(y.long(), x.ndim - 1)
     return x, y
 
-# %% ../nbs/00_core.ipynb #041
+# %% ../nbs/00_core.ipynb #042
 @patch
 def _costs(self:ClassificationLoss, x, of, n_classes):
     "(M, 1) or (M, C) costs of the classes that are asked about"
@@ -190,7 +196,7 @@ def _costs(self:ClassificationLoss, x, of, n_classes):
     check_table(self, 'penalty', costs, *e.shape)
     return costs
 
-# %% ../nbs/00_core.ipynb #043
+# %% ../nbs/00_core.ipynb #044
 @patch
 def _of_soft(self:ClassificationLoss, x, t):
     "Cost of each row under the class probabilities `t`, and the number of rows"
@@ -201,7 +207,7 @@ def _of_soft(self:ClassificationLoss, x, t):
     costs = self._costs(x, every, n_classes).where(t != 0, 0)*t
     return costs.sum(-1), x.shape[0]
 
-# %% ../nbs/00_core.ipynb #045
+# %% ../nbs/00_core.ipynb #046
 @patch
 def _of_labels(self:ClassificationLoss, x, y, n_classes):
     "Cost of each row at its label, and the sum of their weights"
@@ -220,7 +226,7 @@ def _of_labels(self:ClassificationLoss, x, y, n_classes):
         raise
     return costs.where(kept, 0), counts.sum()
 
-# %% ../nbs/00_core.ipynb #055
+# %% ../nbs/00_core.ipynb #056
 def _parameters(cls):
     "Parameters of a loss class by name, those that it passes on as `**kwargs` included"
     found = {}
@@ -240,13 +246,13 @@ def arguments(self:ClassificationLoss)->dict:
 
 @patch
 def with_arguments(self:ClassificationLoss,
-    **changes,               # Arguments that are to be different
-)->ClassificationLoss:       # A new loss
-    "The same loss with some arguments changed"
-    lost = [n for n in _parameters(type(self)) if n not in changes and not hasattr(self, n)]
-    if lost: raise TypeError(f"{type(self).__name__} does not keep its argument {lost[0]!r}: "
-        f"write self.{lost[0]} = {lost[0]} in its __init__")
-    return type(self)(**{**self.arguments, **changes})
+    **changes,          # Some of `weight`, `axis`, `ignore_index`, `label_smoothing`, `reduction`
+)->ClassificationLoss:  # A new loss
+    "The same loss with other arguments of the base class"
+    names = inspect.signature(self._set).parameters
+    other = copy.deepcopy(self)
+    other._set(**{**{n: getattr(self, n) for n in names}, **changes})
+    return other
 
 @patch(cls_method=True)
 def example(cls:ClassificationLoss,
@@ -256,7 +262,7 @@ def example(cls:ClassificationLoss,
     "A loss of this class; those that cannot be made without arguments override it"
     return cls(**kwargs)
 
-# %% ../nbs/00_core.ipynb #058
+# %% ../nbs/00_core.ipynb #059
 def readable(
     t:Tensor,  # Any tensor
 )->bool:       # False on the meta device, in `FakeTensorMode` and under `torch.func.vmap`
@@ -280,7 +286,7 @@ def extra_repr(self:ClassificationLoss):
     shown = {n: show_value(o) for n,o in self.arguments.items()}
     return ', '.join(f'{n}={o}' for n,o in shown.items() if o != defaults[n])
 
-# %% ../nbs/00_core.ipynb #061
+# %% ../nbs/00_core.ipynb #062
 def loss_examples(
     n_classes:int=10,              # For losses that have to know
     package:str='fastai_losses.',  # Only of modules whose name begins so
@@ -305,7 +311,7 @@ def _subclasses(cls):
     "All subclasses, each once, those of a family together"
     return list(dict.fromkeys(k for c in cls.__subclasses__() for k in (c, *_subclasses(c))))
 
-# %% ../nbs/00_core.ipynb #068
+# %% ../nbs/00_core.ipynb #069
 def check_number(name, value, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf):
     "TypeError or ValueError if an argument is no finite number within its limits"
     limits = {'of at least': least, 'of at most': most, 'above': above, 'below': below}
@@ -323,7 +329,7 @@ def check_kind(kind, expected, **values):
         raise TypeError(f"{name} must be {expected}, got {show_value(value)}"
             + ('. Pass class weights by name: weight=...' if weights else ''))
 
-# %% ../nbs/00_core.ipynb #070
+# %% ../nbs/00_core.ipynb #071
 def check_weight(
     weight,   # (C,) class weights: a tensor, an array or a list
 )->Tensor:    # (C,) floats, a copy
@@ -341,7 +347,7 @@ def check_weight(
         f"weight must hold finite numbers of at least 0, got {weight.tolist()}")
     return weight
 
-# %% ../nbs/00_core.ipynb #072
+# %% ../nbs/00_core.ipynb #073
 @patch(as_prop=True)
 def reduction(self:ClassificationLoss):
     "How the losses of the items become one: 'mean', 'sum' or 'none'"
@@ -353,7 +359,7 @@ def reduction(self:ClassificationLoss, value):
         f"reduction must be 'mean', 'sum' or 'none', got {value!r}")
     self._reduction = value
 
-# %% ../nbs/00_core.ipynb #074
+# %% ../nbs/00_core.ipynb #075
 def check_inputs(
     outputs,  # What the model gave
     targets,  # What it should have given
@@ -371,7 +377,7 @@ def check_inputs(
     if targets.dtype == torch.bool or targets.is_complex(): raise TypeError(
         f"targets must be labels (integers) or class probabilities (floats), got {targets.dtype}")
 
-# %% ../nbs/00_core.ipynb #076
+# %% ../nbs/00_core.ipynb #077
 def check_shapes(
     loss,     # A `ClassificationLoss`
     x:Tensor, # Outputs, classes last
@@ -400,7 +406,7 @@ def _misfit(loss, x, y, n_classes):
         f"got {kind} ({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {items} "
         f"or floats of shape {(*items, n_classes)}{axis}")
 
-# %% ../nbs/00_core.ipynb #078
+# %% ../nbs/00_core.ipynb #079
 def check_labels(
     loss,          # A `ClassificationLoss`
     y:Tensor,      # (M,) labels, without those that are ignored
@@ -413,7 +419,7 @@ def check_labels(
     if wrong: raise ValueError(f"label {wrong[0]} is outside [0, {n_classes}): {made} "
         f"C={n_classes} classes (ignore_index is {loss.ignore_index})")
 
-# %% ../nbs/00_core.ipynb #080
+# %% ../nbs/00_core.ipynb #081
 def check_table(
     loss,        # A `ClassificationLoss`
     method:str,  # What gave `o`

@@ -44,13 +44,13 @@ class ClassVectorLoss(ClassificationLoss):
 
 # %% ../nbs/05_warped.ipynb #014
 def softmax_(
-    scores:Tensor,  # (..., C), overwritten
-)->Tensor:          # The same tensor
+    scores:Tensor,  # (..., C), overwritten unless somebody wants its gradient
+)->Tensor:          # (..., C)
     "Softmax along the last axis, in the memory of its input"
-    rows = scores.view(-1, scores.shape[-1])
-    step = max(1, 2**20//rows.shape[1])
-    for i in range(0, len(rows), step): rows[i:i+step] = rows[i:i+step].softmax(-1)
-    return scores
+    if scores.requires_grad: return scores.softmax(-1)
+    scores -= scores.amax(-1, keepdim=True)
+    scores.exp_()
+    return scores.div_(scores.sum(-1, keepdim=True))
 
 # %% ../nbs/05_warped.ipynb #017
 def fast_argmax(

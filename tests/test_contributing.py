@@ -40,8 +40,9 @@ def test_it_is_in_the_lists(with_the_loss):
 
 def test_it_passes_the_tests_of_losses(with_the_loss):
     files = [f'tests/test_{name}.py' for name in tests]
-    out = python(with_the_loss, '-m', 'pytest', '-q', '-k', 'SquaredLoss', *files)
-    assert int(re.search(r'(\d+) passed', out)[1]) > 75, out
+    selected = 'SquaredLoss and not processes and not fresh'  # these two try all losses at once
+    out = python(with_the_loss, '-m', 'pytest', '-q', '-k', selected, *files)
+    assert int(re.search(r'(\d+) passed', out)[1]) > 70, out
 
 def test_a_loss_without_an_example_is_left_out():
     class NoExample(ClassificationLoss):
