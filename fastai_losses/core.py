@@ -220,7 +220,7 @@ def _of_labels(self:ClassificationLoss, x, y, n_classes):
             costs,_ = self._of_soft(x, x.new_zeros(*y.shape, n_classes).scatter(-1, y[:, None], 1.))
         else:
             costs = self._costs(x, Labels(y), n_classes).squeeze(-1)
-            if self.weight is not None: costs = costs*counts
+            if self.weight is not None: costs = costs.where(counts != 0, 0)*counts
     except (IndexError, RuntimeError):
         check_labels(self, y, n_classes)
         raise
