@@ -325,9 +325,9 @@ def check_kind(kind, expected, **values):
     "TypeError if an argument is not of a kind; only where that is `bool`, True and False are"
     for name,value in values.items():
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)): continue
-        weights = hasattr(value, '__len__') and not isinstance(value, str)
-        raise TypeError(f"{name} must be {expected}, got {show_value(value)}"
-            + ('. Pass class weights by name: weight=...' if weights else ''))
+        several = hasattr(value, '__len__') and not isinstance(value, str)
+        raise TypeError(f"{name} must be {expected}, got {show_value(value)}. "
+            + ('Pass class weights by name: weight=...' if several else f'Leave {name} out for its default'))
 
 # %% ../nbs/00_core.ipynb #071
 def check_weight(
@@ -366,12 +366,12 @@ def check_inputs(
     more=(),  # Further targets
 ):
     "TypeError if outputs and targets are not one tensor each, of a type that a loss can use"
-    if more: raise TypeError(f"got {1 + len(more)} targets, expected one. "
-        "For several targets, write a function that adds up one loss for each")
+    add_up = 'write a function that adds up one loss for each'
+    if more: raise TypeError(f"got {1 + len(more)} targets, expected one. For several targets, {add_up}")
     for name,o in (('outputs', outputs), ('targets', targets)):
         if isinstance(o, Tensor): continue
-        advice = '. A model with several outputs needs a loss for each' if isinstance(o, tuple) else ''
-        raise TypeError(f"{name} must be a tensor, got {type(o).__name__}{advice}")
+        raise TypeError(f"{name} must be one tensor, got {type(o).__name__}"
+            + (f". For several {name}, {add_up}" if isinstance(o, (tuple, list)) else ''))
     if not outputs.is_floating_point():
         raise TypeError(f"outputs must be floating point, got {outputs.dtype}")
     if targets.dtype == torch.bool or targets.is_complex(): raise TypeError(

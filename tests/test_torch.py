@@ -76,7 +76,7 @@ def test_class_in_place_of_a_loss_and_other_targets(loss):
     with pytest.raises(TypeError, match=r'not the class'): type(loss)(x, y)
     with pytest.raises(TypeError, match='got 2 targets'): loss(x, y, y)
     for outputs,targets in ((x, (y, y)), ((x, x), y), (x, y.tolist()), (x, None)):
-        with pytest.raises(TypeError, match='must be a tensor, got'): loss(outputs, targets)
+        with pytest.raises(TypeError, match='must be one tensor, got'): loss(outputs, targets)
 
 # Labels
 
