@@ -97,7 +97,9 @@ def smoothing_keyword(label_smoothing=0.1, **kwargs): return LabelSmoothingCross
 
 @cache
 def rows():
-    def ours(loss): return Row(repr(loss), loss.with_arguments, lambda x: loss.penalty(loss.evidence(x)))
+    def ours(loss):
+        def make(**kwargs): return type(loss)(**{**loss.arguments, **kwargs})
+        return Row(repr(loss), make, lambda x: loss.penalty(loss.evidence(x)))
     flat = dict(flatten=False)
     return [*map(ours, all_losses()),
         Row('CrossEntropyLossFlat', CrossEntropyLossFlat, surprises, soft=flat),
