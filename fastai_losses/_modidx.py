@@ -477,6 +477,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'fastai_losses/probability.py'),
                                            'fastai_losses.probability.SoftmaxLoss.evidence': ( 'probability.html#softmaxloss.evidence',
                                                                                                'fastai_losses/probability.py'),
+                                           'fastai_losses.probability.capped_exp': ( 'probability.html#capped_exp',
+                                                                                     'fastai_losses/probability.py'),
                                            'fastai_losses.probability.capped_expm1': ( 'probability.html#capped_expm1',
                                                                                        'fastai_losses/probability.py')},
             'fastai_losses.records': { 'fastai_losses.records.ComparisonRecords': ( 'records.html#comparisonrecords',

@@ -17,22 +17,22 @@ from torch import nn,Tensor
 class Labels:
     "Ask for one class of each item: its label"
     def __init__(self,
-        y:Tensor,  # (M,) labels in [0, C)
+        y:Tensor,  # (M, 1) labels in [0, C)
     ):
         self.y = y
     def width(self, n_classes): return 1
     def __call__(self, t):
         "(M, 1) from (M, C): the column of the label"
-        return t.gather(-1, self.y[:, None])
+        return t.gather(-1, self.y)
     def others(self, t):
         "(M, 1) sums over all columns but the label's"
-        return t.scatter(-1, self.y[:, None], 0).sum(-1, keepdim=True)
+        return t.scatter(-1, self.y, 0).sum(-1, keepdim=True)
     def best_other(self, t):
         "(M, 1) largest number beside the label's"
-        return t.scatter(-1, self.y[:, None], -math.inf).amax(-1, keepdim=True)
+        return t.scatter(-1, self.y, -math.inf).amax(-1, keepdim=True)
     def rows(self, table):
         "(M, n) from a (C, n) table: the row of each label"
-        return table.index_select(0, self.y.to(table.device))
+        return table.index_select(0, self.y.squeeze(-1).to(table.device))
     def products(self, x, rows):
         "(M, 1) products of (M, n) with the rows of the labels"
         return (x*rows).sum(-1, keepdim=True)
@@ -144,9 +144,9 @@ def forward(self:ClassificationLoss,
     x,y = self._classes_last(plain(outputs), plain(targets))
     n_classes = check_shapes(self, x, y)
     items = x.shape[:-1]
-    x = full_precision(x.reshape(-1, x.shape[-1]))
+    x = full_precision(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]))
     if y.is_floating_point(): costs,total = self._of_soft(x, y.reshape(-1, n_classes).to(x.dtype))
-    else: costs,total = self._of_labels(x, y.reshape(-1), n_classes)
+    else: costs,total = self._of_labels(x, y.reshape(-1, 1), n_classes)
     if self.reduction == 'none': return costs.reshape(items)
     return costs.sum() if self.reduction == 'sum' else costs.sum()/(total + (total == 0))
 
@@ -199,27 +199,28 @@ def _costs(self:ClassificationLoss, x, of, n_classes):
 # %% ../nbs/00_core.ipynb #044
 @patch
 def _of_soft(self:ClassificationLoss, x, t):
-    "Cost of each row under the class probabilities `t`, and the number of rows"
+    "(M, 1) costs of rows under the class probabilities `t`, and the number of rows"
     n_classes = t.shape[-1]
     if self.label_smoothing:
         t = t*(1 - self.label_smoothing) + self.label_smoothing/n_classes
     if self.weight is not None: t = t*self.weight.to(t)
     costs = self._costs(x, every, n_classes).where(t != 0, 0)*t
-    return costs.sum(-1), x.shape[0]
+    return costs.sum(-1, keepdim=True), x.shape[0]
 
 # %% ../nbs/00_core.ipynb #046
 @patch
 def _of_labels(self:ClassificationLoss, x, y, n_classes):
-    "Cost of each row at its label, and the sum of their weights"
+    "(M, 1) costs of rows at their labels `y` (M, 1), and the sum of their weights"
     kept = y != self.ignore_index
     y = y.where(kept, 0)
     try:
         counts = kept
-        if self.weight is not None: counts = self.weight.to(x).index_select(0, y).where(kept, 0)
+        if self.weight is not None:
+            counts = Labels(y).rows(self.weight.to(x)[:, None]).where(kept, 0)
         if self.label_smoothing:
-            costs,_ = self._of_soft(x, x.new_zeros(*y.shape, n_classes).scatter(-1, y[:, None], 1.))
+            costs,_ = self._of_soft(x, x.new_zeros(y.shape[0], n_classes).scatter(-1, y, 1.))
         else:
-            costs = self._costs(x, Labels(y), n_classes).squeeze(-1)
+            costs = self._costs(x, Labels(y), n_classes)
             if self.weight is not None: costs = costs.where(counts != 0, 0)*counts
     except (IndexError, RuntimeError):
         check_labels(self, y, n_classes)
@@ -295,7 +296,8 @@ def loss_examples(
     losses = []
     for cls in _subclasses(ClassificationLoss):
         if not cls.__module__.startswith(package): continue
-        if ClassificationLoss.evidence is cls.evidence or ClassificationLoss.penalty is cls.penalty: continue
+        bare = ClassificationLoss.evidence,ClassificationLoss.penalty
+        if cls.evidence in bare or cls.penalty in bare: continue
         try:
             loss = cls.example(n_classes)
             loss(torch.zeros(1, loss.n_out or n_classes), torch.tensor([0]))
@@ -326,8 +328,8 @@ def check_kind(kind, expected, **values):
     for name,value in values.items():
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)): continue
         several = hasattr(value, '__len__') and not isinstance(value, str)
-        raise TypeError(f"{name} must be {expected}, got {show_value(value)}. "
-            + ('Pass class weights by name: weight=...' if several else f'Leave {name} out for its default'))
+        advice = 'Pass class weights by name: weight=...' if several else f'Leave {name} out for its default'
+        raise TypeError(f"{name} must be {expected}, got {show_value(value)}. {advice}")
 
 # %% ../nbs/00_core.ipynb #071
 def check_weight(
@@ -367,7 +369,8 @@ def check_inputs(
 ):
     "TypeError if outputs and targets are not one tensor each, of a type that a loss can use"
     add_up = 'write a function that adds up one loss for each'
-    if more: raise TypeError(f"got {1 + len(more)} targets, expected one. For several targets, {add_up}")
+    if more: raise TypeError(
+        f"got {1 + len(more)} targets, expected one. For several targets, {add_up}")
     for name,o in (('outputs', outputs), ('targets', targets)):
         if isinstance(o, Tensor): continue
         raise TypeError(f"{name} must be one tensor, got {type(o).__name__}"
@@ -401,15 +404,16 @@ def check_shapes(
 def _misfit(loss, x, y, n_classes):
     "The error for targets that do not fit the outputs"
     items,kind = tuple(x.shape[:-1]),'class probabilities' if y.is_floating_point() else 'labels'
-    axis = '. Segmentation outputs (N, C, H, W) need axis=1' if len(items) > 1 and loss.axis == -1 else ''
-    return ValueError(f"targets do not fit outputs of shape {tuple(x.shape)}, with the classes put last: "
-        f"got {kind} ({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {items} "
-        f"or floats of shape {(*items, n_classes)}{axis}")
+    advice = '. Segmentation outputs (N, C, H, W) need axis=1'
+    if len(items) < 2 or loss.axis != -1: advice = ''
+    return ValueError(f"targets do not fit outputs of shape {tuple(x.shape)}, with the classes put "
+        f"last: got {kind} ({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {items} "
+        f"or floats of shape {(*items, n_classes)}{advice}")
 
 # %% ../nbs/00_core.ipynb #079
 def check_labels(
     loss,          # A `ClassificationLoss`
-    y:Tensor,      # (M,) labels, without those that are ignored
+    y:Tensor,      # Labels, without those that are ignored
     n_classes:int,
 ):
     "ValueError if a label is out of range, on the CPU"

@@ -63,16 +63,16 @@ class SigmoidDistanceLoss(OneVsAllLoss):
 # %% ../nbs/03_one_vs_all.ipynb #019
 @patch
 def _of_soft(self:OneVsAllLoss, x, t):
-    "Cost of each row under class probabilities or multi-hot targets, and the number of rows"
+    "(M, 1) costs of rows under class probabilities or multi-hot targets, and the number of rows"
     if not self.multi_hot: return ClassificationLoss._of_soft(self, x, t)
     if self.label_smoothing: t = t*(1 - self.label_smoothing) + self.label_smoothing/2
     costs = self.yes(x).where(t != 0, 0)*t + self.no(x).where(t != 1, 0)*(1 - t)
     if self.weight is not None: costs = costs*self.weight.to(x)
-    return self.total(costs.sum(-1), x), x.shape[0]
+    return self.total(costs.sum(-1, keepdim=True), x), x.shape[0]
 
 @patch
 def _of_labels(self:OneVsAllLoss, x, y, n_classes):
-    "Cost of each row at its label, and the sum of their weights"
+    "(M, 1) costs of rows at their labels, and the sum of their weights"
     if self.multi_hot: raise ValueError("multi_hot=True needs float targets (N, C) with a 1 for "
         f"each class that is right, got labels ({y.dtype})")
     return ClassificationLoss._of_labels(self, x, y, n_classes)

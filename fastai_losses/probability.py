@@ -40,13 +40,13 @@ class DotProductLoss(SoftmaxLoss):
     def penalty(self, e): return -F.elu(e)
 
 # %% ../nbs/01_probability.ipynb #022
-def capped_expm1(
-    h:Tensor,  # At least 0, any shape
+def capped_exp(
+    h:Tensor,  # Any shape
 )->Tensor:     # The same shape; infinite where `h` is
-    "exp(h) - 1, which continues as its tangent from h = 40 on"
+    "exp(h), which continues as its tangent from h = 40 on"
     low = h.clamp(max=40.)
-    over = h - low
-    return torch.expm1(low)*(1 + over) + over
+    e = low.exp()
+    return torch.addcmul(e, e, h - low)
 
 # %% ../nbs/01_probability.ipynb #024
 @delegates()
@@ -62,9 +62,18 @@ class InverseLoss(SoftmaxLoss):
         super().__init__(**kwargs)
         check_number('power', power, above=0)
         self.power,self.sharpness = power,1 + power
-    def penalty(self, e): return 1 + capped_expm1(-self.power*e)
+    def penalty(self, e): return capped_exp(-self.power*e)
 
 # %% ../nbs/01_probability.ipynb #028
+def capped_expm1(
+    h:Tensor,  # Any shape
+)->Tensor:     # The same shape
+    "`capped_exp(h)` - 1, exact near 0"
+    low = h.clamp(max=40.)
+    e,over = torch.expm1(low),h - low
+    return torch.addcmul(e + over, e, over)
+
+# %% ../nbs/01_probability.ipynb #030
 @delegates()
 class GeneralizedCrossEntropy(SoftmaxLoss):
     r"""$(1 - s_y^q)/q$ (arXiv 1805.07836), from 0, at most $1/q$ for $q>0$; the probabilities
@@ -99,7 +108,7 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
         s = max(self.q/(1 + self.q) if self.q > 0 else 0., self.truncate)
         return s**self.q*(1 - s)
 
-# %% ../nbs/01_probability.ipynb #032
+# %% ../nbs/01_probability.ipynb #034
 @delegates()
 class FocalCrossEntropy(SoftmaxLoss):
     r"""$-(1-s_y)^\gamma\log s_y$ (arXiv 1708.02002), from 0; the probabilities are in proportion to
@@ -137,7 +146,7 @@ class FocalCrossEntropy(SoftmaxLoss):
         e = -torch.linspace(0, 50, 10_001, dtype=torch.float64)
         return max(1., (self._slope(e)*-torch.expm1(e)).max().item())
 
-# %% ../nbs/01_probability.ipynb #034
+# %% ../nbs/01_probability.ipynb #036
 @delegates()
 class PolyCrossEntropy(SoftmaxLoss):
     r"""$-\log s_y + \varepsilon(1-s_y)$ (arXiv 2204.12511), from 0; the probabilities are in

@@ -112,7 +112,7 @@ class WarpedCrossEntropy(ClassVectorLoss):
         scale:float|None=None,     # Factor on the cosines in the softmax, above 0; None: 1 - cos
         normalize:bool=True,       # Divide outputs by their length; False needs a scale to have an end
         train_vectors:bool=False,  # Make the vectors a parameter: see `TrainLossParameters`
-        repel:float=0.,            # Factor on the mean of $e^{v_y \cdot v_c}$, added for trained vectors
+        repel:float=0.,            # Factor on the mean of $e^{v_y \cdot v_c}$, for trained vectors
         **kwargs
     ):
         super().__init__(check_class_vectors(vectors), **kwargs)
@@ -228,7 +228,7 @@ def add_up(
     total,count = None,torch.zeros(dls.c, dtype=torch.float64)
     for *inputs,y in dls.train.new(shuffle=False, drop_last=False):
         if features is None and len(inputs) > 1: raise ValueError(f"an item has {len(inputs)} inputs, "
-            "so class_means needs `features` to make numbers of them: features=lambda cats, conts: conts")
+            "so class_means needs `features`, such as features=lambda cats, conts: conts")
         x = plain(features(*inputs) if features else inputs[0])
         x,y = x.reshape(len(x), -1).cpu().double(),labels_for_means(plain(y).cpu(), dls.c)
         if total is None: total = x.new_zeros(dls.c, x.shape[1])
