@@ -63,8 +63,10 @@ class _Instance:
     "Refuse outputs and targets where the class is called in place of a loss"
     def __new__(cls, *args, **kwargs):
         if len(args) > 1 and all(isinstance(o, Tensor) for o in args):
-            raise TypeError(f"the class {cls.__name__} was called with outputs and targets: "
-                f"pass a loss, {cls.__name__}(), not the class {cls.__name__}")
+            outputs,targets = args[:2]
+            if not targets.is_floating_point() or targets.ndim == outputs.ndim: raise TypeError(
+                f"the class {cls.__name__} was called with outputs and targets: "
+                f"pass a loss, {cls.__name__}(...), not the class")
         return super().__new__(cls)
 
 # %% ../nbs/00_core.ipynb #023
