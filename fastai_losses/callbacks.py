@@ -17,7 +17,7 @@ from fastai.torch_core import get_model
 from fastcore.basics import defaults,patch
 from fastcore.foundation import L
 from .core import ClassificationLoss
-from .metrics import Batch,ScoreMetric,loss_of,reported_scores,scores
+from .metrics import Batch,ScoreMetric,loss_of,refuse_class,reported_scores,scores
 from .score import unit
 
 # %% ../nbs/07_callbacks.ipynb #r6
@@ -236,8 +236,7 @@ class CheckLearner(Callback):
     def after_create(self):
         learn,loss = self.learn,self.learn.loss_func
         learn.remove_cb(self)
-        if isinstance(loss, type) and issubclass(loss, ClassificationLoss): raise TypeError(
-            f"got the class {loss.__name__}, expected a loss: pass {loss.__name__}()")
+        if isinstance(loss, type) and issubclass(loss, ClassificationLoss): refuse_class(loss)
         if not isinstance(loss, ClassificationLoss) or _one_output_a_class(loss): return
         wrong = [m.name for m in learn.metrics if _decodes_by_itself(m)]
         if not wrong: return

@@ -393,15 +393,19 @@ def check_shapes(
     n_classes = loss.n_classes or width
     soft = y.is_floating_point()
     if not width: raise ValueError("outputs have no classes: their class axis has length 0")
-    if loss.n_out not in (None, width): raise ValueError(
-        f"{type(loss).__name__} needs outputs of width {loss.n_out}, got {width}: "
-        f"make the model with n_out={loss.n_out}")
+    check_width(loss, width)
     if list(y.shape) != (items + [n_classes] if soft else items): raise _misfit(loss, x, y, n_classes)
     if soft and loss.ignore_index >= 0: raise ValueError(
         f"ignore_index={loss.ignore_index} needs labels, got class probabilities ({y.dtype})")
     if loss.weight is not None and len(loss.weight) != n_classes: raise ValueError(
         f"weight has {len(loss.weight)} entries for {n_classes} classes")
     return n_classes
+
+def check_width(loss, width):
+    "ValueError if outputs have another width than the loss wants"
+    if loss.n_out not in (None, width): raise ValueError(
+        f"{type(loss).__name__} needs outputs of width {loss.n_out}, got {width}: "
+        f"make the model with n_out={loss.n_out}")
 
 def _misfit(loss, x, y, n_classes):
     "The error for targets that do not fit the outputs"

@@ -225,10 +225,14 @@ def loss_of(
     return _decoding(loss if decodes or other is None else other)
 
 # %% ../nbs/06_metrics.ipynb #checks2
-def _decoding(loss):
-    "A loss, after a look at whether it can decode"
+def refuse_class(loss):
+    "TypeError for a class in place of a loss"
     if isinstance(loss, type): raise TypeError(
         f"got the class {loss.__name__}, expected a loss: pass {loss.__name__}()")
+
+def _decoding(loss):
+    "A loss, after a look at whether it can decode"
+    refuse_class(loss)
     missing = [m for m in ('activation', 'decodes') if not hasattr(loss, m)]
     if missing: raise TypeError(
         f"{getattr(loss, '__name__', type(loss).__name__)} has no {missing[0]}(x), so its outputs "

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from .class_vectors import class_vectors,class_vectors_from_means
 from .class_vectors import check_class_vectors
 from .core import ClassificationLoss,every
-from .core import check_kind,check_number,full_precision,plain,readable,without_class_axis
+from .core import check_kind,check_number,check_width
+from .core import full_precision,plain,readable,without_class_axis
 from .score import unit
 
 # %% ../nbs/05_warped.ipynb #012
@@ -71,8 +72,7 @@ def fast_argmax(
 def _read_last(self:ClassVectorLoss, x):
     "Outputs with their n numbers last, in single precision at least"
     x = full_precision(plain(x)).movedim(self.axis, -1)
-    if x.shape[-1] != self.n_out: raise ValueError(f"{type(self).__name__} needs outputs of width "
-        f"{self.n_out}, got {x.shape[-1]}: make the model with n_out={self.n_out}")
+    check_width(self, x.shape[-1])
     return x
 
 @patch
@@ -98,8 +98,9 @@ def nearest(self:ClassVectorLoss,
 )->Tensor:                # Class indices
     "What `decodes(activation(x))` gives, a few items at a time"
     x = self._read_last(x)
-    some = x.reshape(-1, self.n_out).split(max(1, numbers//self.n_classes))
-    return torch.cat([fast_argmax(self.products(o)) for o in some]).reshape(x.shape[:-1])
+    rows = self.rows().to(x)
+    some = self.read(x).reshape(-1, self.n_out).split(max(1, numbers//self.n_classes))
+    return torch.cat([fast_argmax(every.products(o, rows)) for o in some]).reshape(x.shape[:-1])
 
 # %% ../nbs/05_warped.ipynb #023
 @delegates()

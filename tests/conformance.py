@@ -3,8 +3,7 @@
 A column is one job, and looks at the values that come out of it. Here are those of fastai, in conformance_torch.py those of PyTorch.
 `python tests/conformance.py` writes the outcomes to nbs/conformance.csv, which the README shows; test_conformance.py compares
 that record with what it just saw."""
-import csv,os,random,re,subprocess,sys
-from datetime import timedelta
+import csv,random,re,subprocess,sys
 from functools import cache,cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from torch import nn
 from conftest import all_losses
 from fastai_losses.all import *
+from two_processes import distributed_dl
 from conformance_common import C,Exempt,Skip,close,column,columns,example,plain,weight
 
 record = Path(__file__).parent.parent/'nbs'/'conformance.csv'
@@ -373,21 +373,11 @@ def accumulates(row):
         return [p - b for p,b in zip(learn.model.parameters(), before)]
     for once,parts in zip(trained(64), trained(16, GradientAccumulation(64))): close(parts, once, 'steps', rtol=1e-3)
 
-def broadcast_on_the_cpu(self, t, rank):
-    "fastai's own goes by the GPU"
-    t = torch.LongTensor(t)
-    torch.distributed.broadcast(t, rank)
-    return t.tolist()
-
 def validation_items(): return digits().test_dl(items()[-63:], with_labels=True)  # for two processes one is repeated
 
 def validate_rows(rank, path):
     "What one of two processes reports of every row"
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE='2')
-    torch.distributed.init_process_group('gloo', init_method=f'file://{path}/meeting', rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    from fastai.distributed import DistributedDL  # needs accelerate
-    DistributedDL._broadcast = broadcast_on_the_cpu
+    DistributedDL = distributed_dl(rank, path)
     found = []
     for row in rows():
         if row.name.startswith('nn.'): continue

@@ -16,6 +16,10 @@ def example():
 
 weight = torch.linspace(0.2, 2, C)
 
+def gradient(loss, x, y):
+    x = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(loss(x, y).sum(), x)[0]
+
 columns = {}
 def column(title):
     "Make a function of a row a column of the table; it raises where the column does not hold"

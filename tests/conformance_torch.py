@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from conformance_common import C,Exempt,close,column,else_say,example,weight
+from conformance_common import C,Exempt,close,column,else_say,example,gradient,weight
 
 # What is tried
 
@@ -31,10 +31,6 @@ def arguments(row):
 def cases(row, **more):
     "A loss, outputs and target for each"
     return [(row.make(**kwargs, **more), outputs(row), y) for kwargs,y in arguments(row)]
-
-def gradient(loss, x, y):
-    x = x.detach().clone().requires_grad_()
-    return torch.autograd.grad(loss(x, y).sum(), x)[0]
 
 def direction(x): return torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x)
 

@@ -1,5 +1,5 @@
 "Scores as fastai metrics, and the callbacks: what a Learner shows, keeps and trains"
-import json,math,os,pickle,warnings
+import json,math,pickle,warnings
 from copy import deepcopy
 from functools import partial
 import matplotlib.pyplot as plt
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from fastai_losses.all import *
 from fastai_losses.metrics import Score,scores
 from fastai_losses.records import read_record
+from two_processes import distributed_dl
 
 C,N = 5,90
 nan = float('nan')
@@ -420,18 +421,8 @@ def test_a_second_learner_takes_the_model(tmp_path):
 
 def distributed_learner(): return learner(trainable(), 3, dls=data(n=25), cbs=[TrainLossParameters(), ReportScores()], metrics=[decoded_accuracy(), mean_angle(), decoded_top_k_accuracy(k=2)])
 
-def on_the_cpu(self, t, rank):
-    "fastai's own sends them by the GPU"
-    t = torch.LongTensor(t)
-    torch.distributed.broadcast(t, rank)
-    return t.tolist()
-
 def one_process_of_two(rank, folder):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE='2')
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
-    from fastai.distributed import DistributedDL  # needs accelerate
-    DistributedDL._broadcast = on_the_cpu
+    DistributedDL = distributed_dl(rank, folder)
     learn = distributed_learner()
     values = learn.validate(dl=DistributedDL(learn.dls.valid, rank, 2))[1:]
     x,y = (o[rank::2] for o in learn.dls.valid.new(bs=24).one_batch())

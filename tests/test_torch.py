@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim,export
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
+from conformance_common import gradient
 from fastai_losses.all import *
 
 C = 5
@@ -19,10 +20,6 @@ def batch(loss, *shape, axis=-1):
     g = torch.Generator().manual_seed(len(shape))
     x,t = (torch.randn(*shape, n, generator=g).movedim(-1, axis) for n in (width(loss), C))
     return x, torch.randint(0, C, shape, generator=g), t.softmax(axis)
-
-def gradient(loss, x, y):
-    x = x.detach().clone().requires_grad_()
-    return torch.autograd.grad(loss(x, y).sum(), x)[0]
 
 # Arguments
 

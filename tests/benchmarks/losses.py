@@ -2,8 +2,7 @@
 
 One thread, one process; all contenders take turns in random order, and each figure is a median, as a multiple of the reference.
 A step is forward and backward. Its peak memory is by how much the resident memory of a fresh process grows at its highest (Linux)."""
-import random,re,subprocess,sys,time
-from pathlib import Path
+import random,subprocess,sys,time
 from statistics import median
 import pandas as pd
 import torch
@@ -11,6 +10,7 @@ from fastai.losses import CrossEntropyLossFlat
 from torch import nn
 from torch.nn import functional as F
 from fastai_losses.all import *
+from memory import growth
 
 reference,features = 'F.cross_entropy',512
 contenders = {reference: F.cross_entropy, 'fastai CrossEntropyLossFlat': CrossEntropyLossFlat(),
@@ -66,11 +66,7 @@ def peak(name, n, n_classes):
     "MiB by which the resident memory of this process grows at its highest during one step (Linux)"
     step = with_head(n, n_classes, contenders[name])
     with_head(8, 300, contenders[name])()
-    def high_water(): return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
-    Path('/proc/self/clear_refs').write_text('5')  # from here on, the high-water mark counts anew
-    before = high_water()
-    step()
-    return high_water() - before
+    return growth(step)
 
 def peaks(n, n_classes):
     run = lambda name: float(subprocess.run([sys.executable, '-W', 'ignore', __file__, name], capture_output=True, text=True, check=True).stdout)

@@ -3,14 +3,14 @@
 128 items, 512 features, one thread, contenders in alternation; medians. The memory of a step is by how much the resident memory of a fresh
 process grows at its highest during one forward and backward, all tables being there already (Linux; below 0.1 MiB the ratio counts as 0.1);
 that of the tables is counted from the tensors. Decoding goes the way of fastai's `predict` and `get_preds`: `activation`, then `decodes`."""
-import random,re,subprocess,sys,time
-from pathlib import Path
+import random,subprocess,sys,time
 from statistics import median
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
 from fastai_losses.warped import *
+from memory import growth
 
 N,features,n,bits = 128,512,64,64
 
@@ -43,12 +43,6 @@ def peak(name, C):
     head,loss,decodes = contenders[name](C)
     x,y = batch(C)
     step(nn.Linear(features, 8), WarpedCrossEntropy(torch.randn(8, 8)), x, y % 8)
-    def high_water(): return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
-    def growth(action):
-        Path('/proc/self/clear_refs').write_text('5')  # from here on, the high-water mark counts anew
-        before = high_water()
-        action()
-        return high_water() - before
     return growth(lambda: decode(head, decodes, x)), growth(lambda: step(head, loss, x, y))
 
 def costs(C, repetitions=7):
