@@ -8,7 +8,14 @@ from fastai_losses.warped import *
 from fastai_losses.metrics import *
 from fastai_losses.callbacks import *
 from fastai_losses.data import *
+from fastai_losses.learners import *
+from fastai_losses.catalogue import *
 from fastai_losses.views import *
 from fastai_losses.records import *
+from fastai_losses.results import *
+from fastai_losses.fair_starts import *
+from fastai_losses.identity import *
 from fastai_losses.runs import *
+from fastai_losses.pools import *
 from fastai_losses.comparison import *
+from fastai_losses.console import *

@@ -130,7 +130,7 @@ def test_console_command(tmp_path):
     short = ('--losses', 'seeds', '--epochs', 1, '--bs', 256, '--out', out)
     done = console(*short, '--seeds', 1, '--workers', 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in seed_losses(): assert name in done.stdout
+    for name in first_losses(): assert name in done.stdout
     records = [json.loads(f.read_text()) for f in out.glob('*.json')]
     assert len(records) == 4 and all(r['status'] == 'finished' and [e['phase'] for e in r['epochs']] == ['frozen', 'unfrozen'] for r in records)
     assert (out/'plot.png').stat().st_size > 10_000 and (out/'report.html').stat().st_size > 20_000 and str(out) in done.stdout
