@@ -47,7 +47,7 @@ def _digest(text):
 
 class Description:
     "Describes things so that the same thing gives the same text in every process"
-    def __init__(self): self.unknown,self.known,self.open = [],{},[]
+    def __init__(self): self.unknown,self.known,self.open,self.code = [],{},[],False
 
     def __call__(self, o):
         "A short text; things that cannot be described are added to `unknown`"
@@ -102,7 +102,9 @@ def _globals(f):
              if i.opname in loads}
     return [(n, f.__globals__[n]) for n in sorted(names) if n in f.__globals__]
 
-def _code(d, o): return f'{o.co_code.hex()} {o.co_names} {d.all(o.co_consts)}'
+def _code(d, o):
+    d.code = True
+    return f'{o.co_code.hex()} {o.co_names} {d.all(o.co_consts)}'
 
 def _function(d, o):
     if from_package(o): return o.__qualname__
@@ -167,12 +169,13 @@ def fingerprint(
     o,             # Anything
     unknown=None,  # List that what cannot be described is added to
 )->str:
-    "Twelve characters that tell whether two things are the same, in any process"
+    "Twelve characters that tell whether two things are the same, and what they depend on"
     describe = Description()
     try: text = describe(o)
     except RecursionError: text = describe.cannot(o)
     if unknown is not None: unknown += describe.unknown
-    return _digest(text)[:12]
+    version = f' of Python {sys.version_info[0]}.{sys.version_info[1]}' if describe.code else ''
+    return _digest(text)[:12] + version
 
 # %% ../nbs/10d_identity.ipynb #023
 def loss_identity(
