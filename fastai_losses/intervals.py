@@ -205,6 +205,32 @@ def replay(
         if now.over: break
     return Replay(runs, len(errors)*n_seeds, dropped, tuple(left))
 
+# %% ../nbs/09f_intervals.ipynb #n1
+def seeds_needed(
+    difference:np.ndarray,  # (S, N) or (S,) differences between two losses, at least two seeds
+    level:float,            # Of the interval
+    most:int=1000,          # Give up there
+)->int|None:                # None: more than `most`, or no number of seeds is enough
+    "About how many seeds would tell the two apart with the same items"
+    values = _stacked({'': difference})[0]
+    tail,n_seeds = (1 - level)/2,len(values)
+    v_seeds,of_items = values.mean(-1).var(ddof=1),0.
+    if values.shape[1] > 1:
+        _,v_i,v_e = variances(values)
+        of_items = stdtrit(telling_items(values), tail)**2*max(v_i - v_e, 0)
+    seeds = np.arange(2, most + 1)
+    enough = stdtrit(seeds - 1, tail)**2*v_seeds/seeds + of_items < values.mean()**2
+    return int(seeds[enough][0]) if enough.any() else None
+
+def items_needed(
+    difference:np.ndarray,  # (S, N) differences between two losses
+    level:float,            # Of the interval
+)->float:                   # Infinite for a difference of 0
+    "About how many items would tell the two apart, if all the luck were that of the items"
+    items = _stacked({'': difference})[0].mean(0)
+    if not items.mean(): return math.inf
+    return ndtri((1 - level)/2)**2*items.var(ddof=1)/items.mean()**2
+
 # %% ../nbs/09f_intervals.ipynb #f1
 def probit_outcomes(
     rng:np.random.Generator,
