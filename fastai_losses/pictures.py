@@ -42,8 +42,14 @@ def number(
     "A number as a table or a picture shows it; an empty text where it is missing"
     if value is None or not np.isfinite(value): return ''
     if share: text = f'{100*value:.2f}'
-    else: text = f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+    else: text = f'{value:,.0f}' if abs(value) >= 1000 else f'{value:#.3g}'.rstrip('.')
     if signed and value >= 0: text = '+' + text
+    return text.replace('-', '−')
+
+def _tick(value, signed=False):
+    "A share at a tick of an axis, without zeros that say nothing"
+    points = round(100*value, 6) + 0.  # no negative zero
+    text = f'{points:+g}' if signed and points else f'{points:g}'
     return text.replace('-', '−')
 
 # %% ../nbs/09c_pictures.ipynb #p17
@@ -116,12 +122,12 @@ def looks(
 def bulk(
     values,  # Numbers; missing ones are left out
 )->tuple:    # Lowest and highest value to show
-    "Limits that hold all values but those far out"
+    "Limits that hold all values but those far from the middle half"
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if not len(values): return 0., 1.
     q1,q3 = np.quantile(values, [0.25, 0.75])
-    reach = 3*(q3 - q1) if q3 > q1 else np.inf
+    reach = 1.5*(q3 - q1) if q3 > q1 else np.inf
     kept = values[(values >= q1 - reach) & (values <= q3 + reach)]
     pad = 0.06*(kept.max() - kept.min()) or 0.05*abs(kept.max()) or 0.01
     return kept.min() - pad, kept.max() + pad
@@ -184,7 +190,7 @@ def _draw_differences(ax, rows, metric, baseline, share):
     limits = bulk([*rows.value, *rows.low, *rows.high, 0])
     ax.axvline(0, color='black', lw=1, ls=':')
     _draw_rows(ax, rows, limits)
-    if share: ax.xaxis.set_major_formatter(lambda v, _: number(v, True, True).removesuffix('.00'))
+    if share: ax.xaxis.set_major_formatter(lambda v, _: _tick(v, signed=True))
     better = 'left' if lower_is_better(metric) else 'right'
     filled = '; filled: the interval leaves out 0' if rows.filled.any() else ''
     ax.set_title(f'Difference from {short_name(baseline)}')
@@ -216,7 +222,7 @@ def end_rows(
 def _draw_ends(ax, rows, metric, share):
     "Where each loss ended"
     _draw_rows(ax, rows, bulk([*rows.value, *rows.low, *rows.high]))
-    if share: ax.xaxis.set_major_formatter(lambda v, _: number(v, True).removesuffix('.00'))
+    if share: ax.xaxis.set_major_formatter(lambda v, _: _tick(v))
     ax.set_title('After the last epoch')
     ax.set_xlabel(words(metric) + (' in percent' if share else ''))
 
@@ -258,7 +264,8 @@ def _label_lines(ax, ends, limits, gap=0.085):
         beyond = '↑ ' if y > high else '↓ ' if y < low else ''
         ax.annotate(beyond + name, (x, np.clip(y, low, high)), (1.05, height), va='center',
             textcoords='axes fraction', annotation_clip=False,
-            arrowprops=dict(arrowstyle='-', color=color, lw=1, shrinkA=1, shrinkB=2))
+            arrowprops=dict(arrowstyle='-', color=color, lw=1, shrinkA=1, shrinkB=2,
+                            relpos=(0, 0.5)))
 
 # %% ../nbs/09c_pictures.ipynb #p45
 def _draw_lines(ax, curves, styles, names):
@@ -279,12 +286,13 @@ def _draw_lines(ax, curves, styles, names):
 
 def _draw_curves(ax, results, curves, styles, metric, share):
     "How the losses went, epoch by epoch"
-    names,limits = short_names(results.loss.unique()),bulk(curves['mean'])
+    names = short_names(results.loss.unique())
+    limits = bulk(curves['mean'][curves.epoch >= curves.epoch.max()/2])
     ends = _draw_lines(ax, curves, styles, names)
     ax.set(ylim=limits, xlim=(0.8, curves.epoch.max() + 0.2))
     _label_lines(ax, ends, limits)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if share: ax.yaxis.set_major_formatter(lambda v, _: number(v, True).removesuffix('.00'))
+    if share: ax.yaxis.set_major_formatter(lambda v, _: _tick(v))
     frozen = (results.phase == 'frozen').groupby([results.loss, results.seed], dropna=False).sum()
     if frozen.max(): ax.axvline(frozen.max() + 0.5, color='black', lw=1, ls=':')
     several = results.seed.nunique() > 1
@@ -302,6 +310,7 @@ def _stacked(heights):
     fig,axes = plt.subplots(len(heights), 1, figsize=(7.5, sum(heights)), layout='constrained',
                             squeeze=False, gridspec_kw={'height_ratios': heights})
     plt.close(fig)
+    fig.get_layout_engine().set(h_pad=0.1)
     return fig, list(axes[:, 0])
 
 # %% ../nbs/09c_pictures.ipynb #p48
@@ -338,7 +347,7 @@ def _draw_rate(ax, rate):
     low,high = bulk(values)
     ax.plot(lrs, values, color='black', marker=marker, ms=4, lw=1.2)
     failed = np.isnan(values)
-    ax.plot(np.asarray(lrs)[failed], np.full(failed.sum(), high), 'x', color=_grey, clip_on=False)
+    for lr in np.asarray(lrs)[failed]: ax.plot(lr, high, 'x', color=_grey, clip_on=False)
     if rate.get('lr'): ax.axvline(rate['lr'], color=_colors[1], lw=1.2, ls='--')
     ax.set(xscale='log', ylim=(low, high))
     ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
@@ -394,6 +403,8 @@ def _intervals(table, center, margin, share):
     low,high = ends_of(_column(table, center), _column(table, margin), share, signed)
     return [interval(*ends, share, signed) for ends in zip(low, high)]
 
+_formats = {'time': '.1f', 'lr': '.3g'}
+
 def text_columns(
     frame:pd.DataFrame,  # Any table; of a ranking, the metric is the second column
     baseline:str='',     # Name of the loss that the differences are from
@@ -405,7 +416,7 @@ def text_columns(
         share = of_metric if 'ci95' in name or name == 'difference' else _holds_shares(name, values)
         if name == 'ci95': texts = _intervals(frame, metric, name, share)
         elif name == 'difference_ci95': texts = _intervals(frame, 'difference', name, share)
-        elif name == 'time': texts = [f'{v:.1f}' for v in values]
+        elif name in _formats: texts = [format(v, _formats[name]) if v == v else '' for v in values]
         else: texts = _texts(values, share, signed=name == 'difference')
         columns.append((heading(name, baseline, share), texts))
     return [(h, texts) for h,texts in columns if any(texts)]
@@ -436,7 +447,7 @@ def rate_columns(
 )->list:         # (heading, list of texts)
     "The learning rate of each loss and how it was chosen"
     return [('loss', [r['loss'] for r in rates]),
-            ('learning rate', _texts([r.get('lr') for r in rates])),
+            ('learning rate', [f"{r['lr']:.3g}" if r['lr'] else '' for r in rates]),
             ('how chosen', [how_chosen(r.get('policy')) for r in rates])]
 
 # %% ../nbs/09c_pictures.ipynb #p69
@@ -448,27 +459,29 @@ h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
 .verdict { border-left: 4px solid #0072B2; padding: .1rem 1rem; background: #f3f7fb }
 p { max-width: 44rem; overflow-wrap: anywhere }
-.box { overflow: auto; max-height: 40rem; margin: .5rem 0 }
-.picture { max-height: none }
+.box { overflow: auto; margin: .5rem 0 }
+.tall { max-height: 40rem }
 img { width: 100%; min-width: 600px; max-width: 750px; display: block }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
-th { max-width: 12rem; overflow-wrap: anywhere; font-weight: 600 }
-thead th { background: #f3f3f3; position: sticky; top: 0; vertical-align: bottom; min-width: 3rem }
-.left { text-align: left; overflow-wrap: anywhere; min-width: 5rem; max-width: 24rem }
+th { max-width: 9rem; overflow-wrap: break-word; font-weight: 600 }
+td { white-space: nowrap }
+thead th { background: #f3f3f3; position: sticky; top: 0; vertical-align: bottom; min-width: 5rem }
+.left { text-align: left; white-space: normal; overflow-wrap: break-word; max-width: 24rem }
+td.left { min-width: 10rem }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: bold; margin: 1.5rem 0 .5rem }
 '''
 
 # %% ../nbs/09c_pictures.ipynb #p70
-_page = '''{% macro grid(columns) -%}
-<div class="box" tabindex="0"><table><thead><tr>
+_page = '''{% macro grid(columns, height='') -%}
+<div class="box {{ height }}" tabindex="0"><table><thead><tr>
 {% for heading,_ in columns %}<th scope="col" class="{{ side(heading) }}">{{ heading }}</th>{% endfor %}
 </tr></thead><tbody>
 {% for row in rows(columns) %}<tr>{% for heading,text in row %}
 <td class="{{ side(heading) }}">{{ text }}</td>{% endfor %}</tr>{% endfor %}
 </tbody></table></div>{%- endmacro %}
 {% macro picture(name, data) -%}
-<div class="box picture" tabindex="0"><img src="data:image/png;base64,{{ data }}"
+<div class="box" tabindex="0"><img src="data:image/png;base64,{{ data }}"
  alt="Picture: {{ name }}. The tables on this page give the numbers."></div>{%- endmacro -%}
 <!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -479,10 +492,11 @@ _page = '''{% macro grid(columns) -%}
 <h2>Ranking</h2>{{ grid(ranking) }}
 {% if classes %}<h2>Error by class</h2>
 <p>In percent of the validation items of the class; the hardest class first.</p>
-{{ grid(classes) }}{% endif %}
+{{ grid(classes, 'tall') }}{% endif %}
 {% if rates %}<h2>Learning rates</h2>{{ grid(rates) }}
 {% if curves %}{{ picture('how the learning rates were chosen', curves) }}{% endif %}{% endif %}
-{% for name,data in figures[1:] %}<h2>{{ name }}</h2>{{ picture(name, data) }}{% endfor %}
+{% for name,data in figures[1:] %}<details><summary>{{ name }}</summary>{{ picture(name, data) }}
+</details>{% endfor %}
 <details><summary>Runs</summary>{{ grid(runs) }}</details>
 <details><summary>Settings</summary>{{ grid(settings) }}</details>
 </main></body></html>
