@@ -6,7 +6,7 @@
 __all__ = ['ComparisonRecords']
 
 # %% ../nbs/09b_results.ipynb #h3
-import base64,html,io,math
+import math
 from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from scipy import stats
 from .metrics import lower_is_better,reported_scores
+from .pictures import comparison_figure,words,write_report
 from .records import _flat,check_alike,read_records
 
 # %% ../nbs/09b_results.ipynb #016
@@ -48,13 +49,6 @@ def holm(
     return corrected
 
 # %% ../nbs/09b_results.ipynb #025
-_palette = '#0072B2','#E69F00','#009E73','#D55E00','#CC79A7','#56B4E9','#000000','#F0E442'
-_markers,_styles = 'osD^vPX*',('-', '--', '-.', ':')
-
-def _look(names):
-    "Colour, marker and line style by name: no two the same for up to 64"
-    return {n: (_palette[i%8], _markers[(i + i//8)%8], _styles[(i + i//8)%4]) for i,n in enumerate(names)}
-
 class ComparisonRecords:
     "The records of a comparison: a tidy table, a ranking, pictures, a report"
     def __init__(self, records:list):  # One dict for each run, as `write_record` writes them
@@ -145,85 +139,58 @@ def table(self:ComparisonRecords,
     return _ranked(table, metric)
 
 # %% ../nbs/09b_results.ipynb #032
-def _bare(ax): ax.spines[['top', 'right']].set_visible(False)
-
-def _curves(ax, results, metric, look):
-    "Mean of a metric after each epoch, with its interval"
-    for name,of_loss in results.groupby('loss', sort=False):
-        color,marker,style = look[name]
-        epoch = of_loss.groupby('seed', dropna=False).cumcount() + 1
-        mean,margin = (of_loss[metric].groupby(epoch).apply(lambda v: mean_and_margin(v)[i]) for i in (0, 1))
-        ax.plot(mean.index, mean, color=color, marker=marker, ls=style, label=name)
-        ax.fill_between(mean.index, mean-margin, mean+margin, color=color, alpha=0.12, lw=0)
-    n_frozen = (results.phase == 'frozen').groupby([results.loss, results.seed], dropna=False).sum().max()
-    if n_frozen: ax.axvline(n_frozen+0.5, color='grey', lw=1, ls=':')
-    ax.set_title('after each epoch' + (' (dotted: body unfrozen)' if n_frozen else ''), fontsize=10)
-    ax.set(xlabel='epoch', ylabel=metric.replace('_', ' ')); ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncol=2)
-
-def _bars(ax, table, metric, look):
-    "Where a metric ended, with its interval"
-    margin = table.ci95.fillna(0) if 'ci95' in table else None
-    labels = [n if s == 'finished' else f'{n} ({s})' for n,s in zip(table.loss, table.status)]
-    shown = ax.barh(labels, table[metric], xerr=margin, color=[look[n][0] for n in table.loss], error_kw=dict(ecolor='#444444', capsize=3))
-    ax.bar_label(shown, fmt='%.3f', padding=3); ax.margins(x=0.15)
-    ax.set_title('after the last epoch', fontsize=10); ax.set_xlabel(metric.replace('_', ' '))
-
-def _differences(ax, table, metric, baseline):
-    "Paired differences to the baseline, with their interval; black where it leaves out 0"
-    ax.axvline(0, color='grey', lw=1, ls=':')
-    for i,row in enumerate(table.itertuples()):
-        clear = abs(row.difference) > row.difference_ci95
-        if row.loss != baseline and not math.isnan(row.difference): ax.errorbar(row.difference, i, xerr=row.difference_ci95, fmt='o',
-            mfc='black' if clear else 'white', color='black' if clear else '#777777', capsize=3)
-    ax.set_yticks(range(len(table)), [n if n != baseline else f'{n} (baseline)' for n in table.loss]); ax.set_ylim(-0.6, len(table)-0.4)
-    ax.set_title(f'paired difference to {baseline}\n(filled: its 95 % interval leaves out 0)', fontsize=10); ax.set_xlabel(metric.replace('_', ' '))
-
 @patch
 def plot(self:ComparisonRecords,
     metric:str='error_rate',  # Column of `results` to draw
-    baseline:str|None=None,   # Loss to compare the others with; None: 'cross-entropy', or else the first
-)->plt.Figure:                # Curves over the epochs, bars of the last values, and with several seeds the paired differences
-    "Draw how a metric went, and where it ended, with 95 % intervals over the seeds"
-    results,many = self.results,len(self.seeds) > 1
-    if results.empty: raise ValueError('nothing to draw: no run finished an epoch')
-    look,table = _look(self.names),self.table(metric, baseline)[::-1].dropna(subset=metric)
-    fig,axes = plt.subplots(1, 3 if many else 2, figsize=(14 if many else 10, 2.2+0.45*max(len(look), 4)))
-    _curves(axes[0], results, metric, look)
-    _bars(axes[1], table, metric, look)
-    if many: _differences(axes[2], table, metric, self.baseline(baseline))
-    for ax in axes: _bare(ax)
-    if self.title: fig.suptitle(self.title)
-    fig.tight_layout()
-    return fig
+    baseline:str|None=None,   # Loss to compare the others with; None: cross-entropy, or else the first
+)->plt.Figure:                # Closed: the last line of a cell shows it, `savefig` writes it
+    "Draw differences, last values and curves of a metric; ValueError if there is nothing to draw"
+    table = self.table(metric, baseline)
+    return comparison_figure(self.results, table, metric, self.baseline(baseline), self.title)
 
 # %% ../nbs/09b_results.ipynb #036
-def _picture(fig):
-    "A figure as an HTML image, with its data inside"
-    png = io.BytesIO()
-    fig.savefig(png, format='png', dpi=110); plt.close(fig)
-    return f'<img src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}" alt="">'
+@patch
+def rates(self:ComparisonRecords)->list:  # Dicts: loss, lr, policy, and 'curve' or 'tried' if known
+    "The learning rate of each loss, and how it was chosen"
+    folder = vars(self).get('folder')
+    choices = read_records(Path(folder)/'rates') if folder else []
+    chosen = {r['loss']: r for r in choices if r['status'] == 'finished'}
+    rates = {r['loss']: {**chosen.get(r['loss'], {}), **(r.get('lr') or {}), 'loss': r['loss']}
+             for r in self.records}
+    return [{'lr': None, 'policy': None, **rate} for rate in rates.values()]
 
-_page = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:15px sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}} img{{max-width:100%}} table{{border-collapse:collapse;font-size:13px}}
-td,th{{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right}} th{{background:#f6f6f6}}</style>
-<h1>{title}</h1><p>{about}</p><h2>Ranking</h2>{table}<p>{how}</p>{pictures}<h2>Runs</h2>{runs}<h2>Settings</h2>{settings}</html>"""
+# %% ../nbs/09b_results.ipynb #036b
+def _settings(records, seeds):
+    "What all runs have in common, as (name, value) pairs"
+    first = records[0]
+    return list(_flat({**first['settings'], 'seed': seeds, 'versions': first.get('versions', {})}))
 
+def _scores_of(results):
+    "The error rate and the validation scores that have a value"
+    return [m for m in reported_scores() if m in results and results[m].notna().any()]
+
+def _errors_by_class(comparison):
+    "The error by class, or None where the records hold no classes of the items"
+    try: return comparison.by_class()
+    except ValueError: return None
+
+# %% ../nbs/09b_results.ipynb #standin
+if not hasattr(ComparisonRecords, 'verdict'):  # to be deleted where the class has them
+    ComparisonRecords.verdict = lambda self, metric='error_rate', baseline=None: (
+        f'{len(self.names)} losses, {len(self.records)} runs.')
+    def _no_classes(self): raise ValueError('the records hold no classes')
+    ComparisonRecords.by_class = _no_classes
+
+# %% ../nbs/09b_results.ipynb #036c
 @patch
 def report(self:ComparisonRecords,
     path:Path|str,            # HTML file to write
     metrics=None,             # Column or columns of `results` to draw, one picture each; None: the error rate and the validation scores that are there
-    baseline:str|None=None,   # Loss to compare the others with; None: 'cross-entropy', or else the first
-)->Path:                      # The file
-    "Write ranking, pictures, runs and settings to one HTML file that needs nothing else"
-    scores = [m for m in reported_scores() if m in self.results and self.results[m].notna().any()]
-    number = lambda t: t.to_html(float_format='%.4g', na_rep='', border=0)
-    runs,many,first = self.runs(),len(self.seeds) > 1,self.records[0]
-    settings = pd.DataFrame([(k, v) for k,v in _flat({**first['settings'], 'seed': self.seeds, 'versions': first.get('versions', {})})], columns=['setting', 'value'])
-    how = f"ci95 is half the width of the 95 % interval of the mean over {len(self.seeds)} seeds; difference is the paired one to {self.baseline(baseline)}, p from the paired t-test, " \
-        "corrected for the number of losses by Holm. They cover the luck of the seeds, not that of the validation set." if many else "One run for each loss: the luck of the seed is not known."
-    text = _page.format(title=html.escape(self.title or 'Comparison of losses'), about=f"{len(self.names)} losses, {len(self.records)} runs.", how=html.escape(how),
-        table=number(self.table(baseline=baseline)), pictures=''.join(_picture(self.plot(m, baseline)) for m in L(metrics or scores)),
-        runs=number(runs), settings=settings.to_html(index=False, border=0))
-    Path(path).write_text(text, encoding='utf-8')
-    return Path(path)
+    baseline:str|None=None,   # Loss to compare the others with; None: cross-entropy, or else the first
+)->Path:                      # The file; OSError with advice if it cannot be written
+    "Write verdict, pictures, tables and settings to one HTML file that needs nothing else"
+    table,runs = self.table(baseline=baseline),self.runs()
+    figures = [(words(m).capitalize(), self.plot(m, baseline)) for m in L(metrics or _scores_of(self.results))]
+    return write_report(path, self.title or 'Comparison of losses', self.verdict(baseline=baseline),
+        table, _errors_by_class(self), self.rates(), runs, _settings(self.records, self.seeds),
+        figures, self.baseline(baseline))
