@@ -15,7 +15,7 @@ from .catalogue import first_losses,loss_named,package_losses
 from .comparison import LossComparison,_at_least
 from .data import *
 from .learners import small_learner
-from .pools import _cores,spawn_pool
+from .pools import cores,spawn_pool
 
 # %% ../nbs/09e_console.ipynb #062
 def _arch(name):
@@ -70,7 +70,7 @@ def compare_losses(
         _at_least('bs', bs, 1)
         chosen = _listed(losses or ('seeds' if pets else 'all'), 37 if pets else 10)
         dls = pets_dataloaders(path, size=size or 224, bs=bs, official=official) if pets else digits_dataloaders(size=size or 16, bs=bs)
-        workers = (1 if pets else min(4, _cores())) if workers is None else workers
+        workers = (1 if pets else min(4, cores())) if workers is None else workers
         comparison = LossComparison(dls, losses=chosen, seeds=n_seeds, path=out, **model)
         print(f"{len(comparison.losses)} losses, {len(comparison.seeds_to_run)} runs each, {arch}, {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images of {dls.c} classes")
         comparison.fine_tune((1 if pets else 3) if epochs is None else epochs, executor=None if workers == 1 else spawn_pool(workers), lr=_lr_from(lr) if lr else 1e-2 if arch == 'small' else None)

@@ -16,7 +16,7 @@ from fastcore.foundation import L
 from scipy import stats
 from .metrics import lower_is_better,reported_scores
 from .pictures import comparison_figure,words,write_report
-from .records import _flat,check_alike,read_records
+from .records import flat,check_alike,read_records
 
 # %% ../nbs/09b_results.ipynb #016
 def mean_and_margin(
@@ -163,7 +163,7 @@ def rates(self:ComparisonRecords)->list:  # Dicts: loss, lr, policy, and 'curve'
 def _settings(records, seeds):
     "What all runs have in common, as (name, value) pairs"
     first = records[0]
-    return list(_flat({**first['settings'], 'seed': seeds, 'versions': first.get('versions', {})}))
+    return list(flat({**first['settings'], 'seed': seeds, 'versions': first.get('versions', {})}))
 
 def _scores_of(results):
     "The error rate and the validation scores that have a value"
