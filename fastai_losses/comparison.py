@@ -73,7 +73,7 @@ class LossComparison(GetAttr):
     @property
     def recorded(self)->ComparisonRecords:
         "What the runs have left: those of this comparison, or those that its folder holds already"
-        if self._records is not None: return ComparisonRecords(self._records)
+        if self._records is not None: return ComparisonRecords(self._records, self.path)
         there = self.path is not None and any(Path(self.path).expanduser().glob('*.json'))
         return ComparisonRecords.load(self.path) if there else ComparisonRecords([])
     def __repr__(self): return repr(self.recorded)
