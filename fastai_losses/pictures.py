@@ -76,7 +76,7 @@ def interval(
 # %% ../nbs/09c_pictures.ipynb #p20
 def short_name(
     name:str,      # Of a loss; any text
-    width:int=26,  # Number of characters, at most
+    width:int=24,  # Number of characters, at most
 )->str:
     "A name that fits into a picture, in one line"
     name = ' '.join(''.join(c if c.isprintable() else ' ' for c in name).split())
@@ -85,7 +85,7 @@ def short_name(
 
 def short_names(
     names:list,    # Of losses, no two the same
-    width:int=26,  # Number of characters, at most; a few more where two would look the same
+    width:int=24,  # Number of characters, at most; a few more where two would look the same
 )->dict:           # Short name by name
     "Names that fit into a picture, no two the same"
     short,seen = {},{}
@@ -206,17 +206,14 @@ def end_rows(
 )->pd.DataFrame:         # One row a loss, as they are drawn
     "The last values as rows of a picture"
     rows = pd.DataFrame({'loss': table.loss, 'value': _column(table, metric), 'filled': True})
-    short,done = short_names(rows.loss),table.status == 'finished'
-    rows['label'] = [short[n] if ok else f'{short[n]} ({s})'
-                     for n,ok,s in zip(table.loss, done, table.status)]
+    rows['label'] = rows.loss.map(short_names(rows.loss))
     rows['low'],rows['high'] = ends_of(rows.value, _column(table, 'ci95'), share)
     rows['color'] = [styles.get(n, (_grey,))[0] for n in rows.loss]
     rows['marker'] = [styles.get(n, (_grey, 'o'))[1] for n in rows.loss]
-    unit = ' %' if share else ''
-    rows['text'] = [f'{number(r.value, share)}{unit}' if r.value == r.value else 'no value'
-                    for r in rows.itertuples()]
-    between = [interval(r.low, r.high, share) for r in rows.itertuples()]
-    rows['text'] = [f'{t}  [{b}]' if b else t for t,b in zip(rows.text, between)]
+    notes = [f'[{interval(r.low, r.high, share)}]' if r.low == r.low else '' for r in rows.itertuples()]
+    notes = np.where(table.status == 'finished', notes, table.status)
+    values = [number(v, share) + (' %' if share and v == v else '') for v in rows.value]
+    rows['text'] = [f'{value}  {note}'.strip() for value,note in zip(values, notes)]
     return rows
 
 def _draw_ends(ax, rows, metric, share):
