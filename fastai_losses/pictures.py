@@ -27,13 +27,14 @@ def is_share(
     values = pd.Series(values, dtype=float).dropna()
     return any(word in metric.lower() for word in _shares) and bool(values.between(0, 1).all())
 
+# %% ../nbs/09c_pictures.ipynb #p13
 def words(
     name:str,  # Of a metric, or of a column
 )->str:
     "The name as people write it"
     return name.replace('_', ' ')
 
-# %% ../nbs/09c_pictures.ipynb #p14
+# %% ../nbs/09c_pictures.ipynb #p16
 def number(
     value,               # A number; None or NaN: missing
     share:bool=False,    # A share of the items: in percent, or in points
@@ -46,13 +47,14 @@ def number(
     if signed and value >= 0: text = '+' + text
     return text.replace('-', '−')
 
+# %% ../nbs/09c_pictures.ipynb #p18
 def _tick(value, signed=False):
     "A share at a tick of an axis, without zeros that say nothing"
     points = round(100*value, 6) + 0.  # no negative zero
     text = f'{points:+g}' if signed and points else f'{points:g}'
     return text.replace('-', '−')
 
-# %% ../nbs/09c_pictures.ipynb #p17
+# %% ../nbs/09c_pictures.ipynb #p21
 def ends_of(
     value,                # Middle of an interval: a number or a column
     margin,               # Half its width; NaN: unknown
@@ -63,6 +65,7 @@ def ends_of(
     least,most = ((-1 if signed else 0), 1) if share else (-np.inf, np.inf)
     return np.clip(value - margin, least, most), np.clip(value + margin, least, most)
 
+# %% ../nbs/09c_pictures.ipynb #p23
 def interval(
     low,                 # Lower end; NaN: unknown
     high,                # Upper end
@@ -73,7 +76,7 @@ def interval(
     if not (np.isfinite(low) and np.isfinite(high)): return ''
     return f'{number(low, share, signed)} to {number(high, share, signed)}'
 
-# %% ../nbs/09c_pictures.ipynb #p20
+# %% ../nbs/09c_pictures.ipynb #p26
 def short_name(
     name:str,      # Of a loss; any text
     width:int=24,  # Number of characters, at most
@@ -83,6 +86,7 @@ def short_name(
     if len(name) <= width: return name
     return f'{name[:width//2]}…{name[-((width - 1)//2):]}'
 
+# %% ../nbs/09c_pictures.ipynb #p28
 def short_names(
     names:list,    # Of losses, no two the same
     width:int=24,  # Number of characters, at most; a few more where two would look the same
@@ -95,7 +99,7 @@ def short_names(
         short[name] = label if seen[label] == 1 else f'{label} ({seen[label]})'
     return short
 
-# %% ../nbs/09c_pictures.ipynb #p23
+# %% ../nbs/09c_pictures.ipynb #p31
 _colors = '#0072B2','#D55E00','#009E73','#CC79A7','#E69F00','#56B4E9','#7F5F00'
 _markers = 'osv^DPX'
 _lines = '-','--','-.',':'
@@ -109,6 +113,7 @@ def leaders(
     names = list(table.loss)
     return names if len(names) <= 8 else [n for n in names if n in names[:5] or n == baseline]
 
+# %% ../nbs/09c_pictures.ipynb #p33
 def looks(
     names:list,    # The losses that a picture points out
     baseline:str,  # Name of the baseline
@@ -118,7 +123,7 @@ def looks(
     styles = {n: (_colors[i%7], _markers[i%7], _lines[i%4]) for i,n in enumerate(others)}
     return {**styles, baseline: ('black', '*', '-')}
 
-# %% ../nbs/09c_pictures.ipynb #p26
+# %% ../nbs/09c_pictures.ipynb #p36
 def bulk(
     values,  # Numbers; missing ones are left out
 )->tuple:    # Lowest and highest value to show
@@ -132,7 +137,7 @@ def bulk(
     pad = 0.06*(kept.max() - kept.min()) or 0.05*abs(kept.max()) or 0.01
     return kept.min() - pad, kept.max() + pad
 
-# %% ../nbs/09c_pictures.ipynb #p29
+# %% ../nbs/09c_pictures.ipynb #p39
 def _draw_interval(ax, y, row, limits):
     "The line of an interval: a cap at each end, or an arrow where it goes on beyond the picture"
     inside = np.clip([row.low, row.high], *limits)
@@ -140,6 +145,7 @@ def _draw_interval(ax, y, row, limits):
     for end,shown,arrow in zip((row.low, row.high), inside, '<>'):
         ax.plot(shown, y, color=row.color, marker='|' if end == shown else arrow, ms=6, zorder=2)
 
+# %% ../nbs/09c_pictures.ipynb #p40
 def _draw_value(ax, y, row, limits):
     "The mark of a value, or a large arrow where it lies beyond the picture"
     shown = np.clip(row.value, *limits)
@@ -148,7 +154,7 @@ def _draw_value(ax, y, row, limits):
     ax.plot(shown, y, color=row.color, marker=marker, ms=7 if marker != '*' else 10,
             mfc=row.color if row.filled else 'white', zorder=3, clip_on=False)
 
-# %% ../nbs/09c_pictures.ipynb #p30
+# %% ../nbs/09c_pictures.ipynb #p41
 def _draw_rows(ax, rows, limits):
     "Rows with their intervals, the first on top; limits: lowest and highest value to show"
     for y,row in enumerate(rows.itertuples()):
@@ -161,30 +167,54 @@ def _draw_rows(ax, rows, limits):
     ax.grid(axis='y', color='#EEEEEE')
     ax.set_axisbelow(True)
 
-# %% ../nbs/09c_pictures.ipynb #p32
+# %% ../nbs/09c_pictures.ipynb #p43
 def _column(table, name):
     "A column of numbers; all missing where there is none"
     return table.get(name, pd.Series(np.nan, table.index)).astype(float)
 
+def interval_rows(
+    table:pd.DataFrame,  # Ranked, best first
+    value:str,           # Column of the values
+    margin:str,          # Column of the half widths of their intervals
+    share:bool,          # Whether these are shares of the items
+    signed:bool=False,   # Whether they are differences
+)->pd.DataFrame:         # One row a loss: loss, label, value, low, high, text
+    "Values with their intervals, as rows of a picture"
+    rows = pd.DataFrame({'loss': table.loss, 'value': _column(table, value)})
+    rows['label'] = rows.loss.map(short_names(rows.loss))
+    rows['low'],rows['high'] = ends_of(rows.value, _column(table, margin), share, signed)
+    values = [number(v, share, signed) for v in rows.value]
+    intervals = [interval(*ends, share, signed) for ends in zip(rows.low, rows.high)]
+    rows['text'] = [f'{v}  [{i}]' if i else v for v,i in zip(values, intervals)]
+    return rows
+
+# %% ../nbs/09c_pictures.ipynb #p46
+def common_seeds(
+    results:pd.DataFrame,  # One row for each epoch of each run
+    baseline:str,          # Name of the baseline
+)->pd.Series:              # By name of loss
+    "Number of seeds with which both a loss and the baseline were trained to the end"
+    epochs = results.groupby(['loss', 'seed'], dropna=False).size().unstack('loss', fill_value=0)
+    whole = epochs == epochs.max(axis=None)
+    return whole.mul(whole.get(baseline, False), axis=0).sum()
+
+# %% ../nbs/09c_pictures.ipynb #p48
 def difference_rows(
     table:pd.DataFrame,  # Ranked, with difference and difference_ci95
     baseline:str,        # Name of the baseline
     share:bool,          # Whether the metric is a share of the items
-    claims:bool=True,    # False: no difference is claimed
+    seeds:pd.Series,     # Number of seeds that a loss shares with the baseline
 )->pd.DataFrame:         # One row a loss, as they are drawn
     "The differences from the baseline as rows of a picture"
-    rows = pd.DataFrame({'loss': table.loss, 'value': _column(table, 'difference')})
-    rows['label'] = rows.loss.map(short_names(rows.loss))
-    rows['low'],rows['high'] = ends_of(rows.value, _column(table, 'difference_ci95'), share, True)
-    rows['filled'] = claims & ((rows.low > 0) | (rows.high < 0))
+    rows = interval_rows(table, 'difference', 'difference_ci95', share, signed=True)
+    several = rows.loss.map(seeds) > 1
+    rows['filled'] = several & ((rows.low > 0) | (rows.high < 0))
     rows['color'],rows['marker'] = np.where(rows.filled, 'black', _grey),'o'
-    written = [f'{number(r.value, share, True)}  [{interval(r.low, r.high, share, True)}]'
-               if r.low == r.low else number(r.value, share, True) for r in rows.itertuples()]
-    status = np.where(table.loss == baseline, 'baseline', table.status)
-    rows['text'] = np.where(rows.value.isna(), status, written)
+    reason = table.status.replace('finished', 'no value').mask(table.loss == baseline, 'baseline')
+    rows['text'] = rows.text.mask(rows.value.isna(), reason)
     return rows
 
-# %% ../nbs/09c_pictures.ipynb #p34
+# %% ../nbs/09c_pictures.ipynb #p50
 def _draw_differences(ax, rows, metric, baseline, share):
     "The differences from the baseline, with a line at 0"
     limits = bulk([*rows.value, *rows.low, *rows.high, 0])
@@ -197,7 +227,7 @@ def _draw_differences(ax, rows, metric, baseline, share):
     unit = f'points of {words(metric)}' if share else words(metric)
     ax.set_xlabel(f'{unit}: better is to the {better}{filled}')
 
-# %% ../nbs/09c_pictures.ipynb #p36
+# %% ../nbs/09c_pictures.ipynb #p52
 def end_rows(
     table:pd.DataFrame,  # Ranked, with ci95
     metric:str,          # Its column to draw
@@ -205,17 +235,14 @@ def end_rows(
     share:bool,          # Whether the metric is a share of the items
 )->pd.DataFrame:         # One row a loss, as they are drawn
     "The last values as rows of a picture"
-    rows = pd.DataFrame({'loss': table.loss, 'value': _column(table, metric), 'filled': True})
-    rows['label'] = rows.loss.map(short_names(rows.loss))
-    rows['low'],rows['high'] = ends_of(rows.value, _column(table, 'ci95'), share)
+    rows = interval_rows(table, metric, 'ci95', share).assign(filled=True)
     rows['color'] = [styles.get(n, (_grey,))[0] for n in rows.loss]
     rows['marker'] = [styles.get(n, (_grey, 'o'))[1] for n in rows.loss]
-    notes = [f'[{interval(r.low, r.high, share)}]' if r.low == r.low else '' for r in rows.itertuples()]
-    notes = np.where(table.status == 'finished', notes, table.status)
-    values = [number(v, share) + (' %' if share and v == v else '') for v in rows.value]
-    rows['text'] = [f'{value}  {note}'.strip() for value,note in zip(values, notes)]
+    reached = [f'{number(v, share)}  {s}'.strip() for v,s in zip(rows.value, table.status)]
+    rows['text'] = rows.text.where(table.status == 'finished', reached)
     return rows
 
+# %% ../nbs/09c_pictures.ipynb #p54
 def _draw_ends(ax, rows, metric, share):
     "Where each loss ended"
     _draw_rows(ax, rows, bulk([*rows.value, *rows.low, *rows.high]))
@@ -223,7 +250,7 @@ def _draw_ends(ax, rows, metric, share):
     ax.set_title('After the last epoch')
     ax.set_xlabel(words(metric) + (' in percent' if share else ''))
 
-# %% ../nbs/09c_pictures.ipynb #p39
+# %% ../nbs/09c_pictures.ipynb #p56
 def mean_curves(
     results:pd.DataFrame,  # One row for each epoch of each run
     metric:str,            # Its column to draw
@@ -237,7 +264,7 @@ def mean_curves(
     curves = by_epoch.agg(['mean', 'min', 'max', 'count']).reset_index()
     return curves[curves['count'] == curves.loss.map(seeds)].drop(columns='count')
 
-# %% ../nbs/09c_pictures.ipynb #p42
+# %% ../nbs/09c_pictures.ipynb #p59
 def spread(
     heights,      # Where the labels should be, as parts of the height of the picture
     gap:float,    # Least distance of two labels
@@ -252,7 +279,7 @@ def spread(
         top = moved[i] - gap
     return moved[np.argsort(order)]
 
-# %% ../nbs/09c_pictures.ipynb #p44
+# %% ../nbs/09c_pictures.ipynb #p61
 def _label_lines(ax, ends, limits, gap=0.085):
     "Write names beside the last points of their lines; ends: list of (name, color, x, y)"
     low,high = limits
@@ -264,40 +291,49 @@ def _label_lines(ax, ends, limits, gap=0.085):
             arrowprops=dict(arrowstyle='-', color=color, lw=1, shrinkA=1, shrinkB=2,
                             relpos=(0, 0.5)))
 
-# %% ../nbs/09c_pictures.ipynb #p45
+# %% ../nbs/09c_pictures.ipynb #p62
+def _draw_line(ax, line, look):
+    "The mean of a loss after each epoch, and a band from the lowest seed to the highest"
+    color,marker,style = look
+    ax.plot(line.epoch, line['mean'], color=color, marker=marker, ls=style, ms=5, lw=1.6,
+            mfc=color if style == '-' else 'white')
+    ax.fill_between(line.epoch, line['min'], line['max'], color=color, alpha=0.1, lw=0)
+
 def _draw_lines(ax, curves, styles, names):
-    "A line for each loss, thin and grey for those without a style; the last point of each"
-    ends,rest = [],[]
-    for loss,line in sorted(curves.groupby('loss', sort=False), key=lambda o: o[0] in styles):
-        color,marker,style = styles.get(loss, (_grey, None, '-'))
-        shown = loss in styles
-        ax.plot(line.epoch, line['mean'], color=color, marker=marker, ls=style, ms=5,
-                lw=1.6 if shown else 0.7, mfc='white' if style != '-' else color)
-        if shown: ax.fill_between(line.epoch, line['min'], line['max'], color=color, alpha=0.1, lw=0)
-        label = names[loss] if shown else None
-        (ends if shown else rest).append((label, color, line.epoch.iloc[-1], line['mean'].iloc[-1]))
-    if rest:
-        middle = sorted(rest, key=lambda o: o[-1])[len(rest)//2]
-        ends.append((f'{len(rest)} more, in grey', *middle[1:]))
-    return ends
+    "All losses, those without a style thin and grey; (name, color, x, y) of the last points"
+    last = curves.groupby('loss').last()
+    rest = last[~last.index.isin(styles)].sort_values('mean')
+    for loss in rest.index:
+        line = curves[curves.loss == loss]
+        ax.plot(line.epoch, line['mean'], color=_grey, lw=0.7)
+    shown = [loss for loss in styles if loss in last.index]
+    for loss in shown: _draw_line(ax, curves[curves.loss == loss], styles[loss])
+    ends = [(names[n], styles[n][0], last.epoch[n], last['mean'][n]) for n in shown]
+    if rest.empty: return ends
+    middle = rest.iloc[len(rest)//2]
+    return [*ends, (f'{len(rest)} more, in grey', _grey, middle.epoch, middle['mean'])]
+
+# %% ../nbs/09c_pictures.ipynb #p64
+def _frozen_epochs(results):
+    "Number of epochs with the body frozen"
+    runs = [results.loss, results.seed]
+    return (results.phase == 'frozen').groupby(runs, dropna=False).sum().max()
 
 def _draw_curves(ax, results, curves, styles, metric, share):
     "How the losses went, epoch by epoch"
-    names = short_names(results.loss.unique())
     limits = bulk(curves['mean'][curves.epoch >= curves.epoch.max()/2])
-    ends = _draw_lines(ax, curves, styles, names)
+    ends = _draw_lines(ax, curves, styles, short_names(results.loss.unique()))
     ax.set(ylim=limits, xlim=(0.8, curves.epoch.max() + 0.2))
     _label_lines(ax, ends, limits)
     ax.xaxis.get_major_locator().set_params(integer=True)
     if share: ax.yaxis.set_major_formatter(lambda v, _: _tick(v))
-    frozen = (results.phase == 'frozen').groupby([results.loss, results.seed], dropna=False).sum()
-    if frozen.max(): ax.axvline(frozen.max() + 0.5, color='black', lw=1, ls=':')
-    several = results.seed.nunique() > 1
+    frozen,several = _frozen_epochs(results),results.seed.nunique() > 1
+    if frozen: ax.axvline(frozen + 0.5, color='black', lw=1, ls=':')
     ax.set_title('After each epoch' + (' (mean, lowest and highest seed)' if several else ''))
-    ax.set_xlabel('epoch' + (' (dotted line: body unfrozen)' if frozen.max() else ''))
+    ax.set_xlabel('epoch' + (' (dotted line: body unfrozen)' if frozen else ''))
     ax.set_ylabel(words(metric) + (' in percent' if share else ''))
 
-# %% ../nbs/09c_pictures.ipynb #p47
+# %% ../nbs/09c_pictures.ipynb #p67
 _style = {'font.size': 9, 'axes.titlesize': 10, 'axes.titleweight': 'bold',
           'axes.titlelocation': 'left', 'axes.spines.top': False, 'axes.spines.right': False,
           'figure.dpi': 100, 'text.parse_math': False, 'text.usetex': False}
@@ -310,10 +346,10 @@ def _stacked(heights):
     fig.get_layout_engine().set(h_pad=0.1)
     return fig, list(axes[:, 0])
 
-# %% ../nbs/09c_pictures.ipynb #p48
+# %% ../nbs/09c_pictures.ipynb #p68
 def comparison_figure(
     results:pd.DataFrame,  # One row for each epoch of each run: loss, seed, phase, epoch, metrics
-    table:pd.DataFrame,    # One row a loss, best first: loss, metric, ci95, difference, difference_ci95, status
+    table:pd.DataFrame,    # One row a loss, best first, as the ranking has it
     metric:str,            # Column of both to draw
     baseline:str,          # Name of the loss that the differences are from
     title:str|None=None,   # Stands above all
@@ -324,7 +360,7 @@ def comparison_figure(
                          "Look at the reasons in `runs()`, or choose another metric")
     share = is_share(metric, [*results[metric], *table[metric]])
     styles = looks(leaders(table, baseline), baseline)
-    differences = difference_rows(table, baseline, share, results.seed.nunique() > 1)
+    differences = difference_rows(table, baseline, share, common_seeds(results, baseline))
     compared = differences.value.notna().any()
     rows_high = 0.8 + 0.21*len(table)
     with rc_context(_style):
@@ -335,7 +371,7 @@ def comparison_figure(
         if title: fig.suptitle(title)
     return fig
 
-# %% ../nbs/09c_pictures.ipynb #p58
+# %% ../nbs/09c_pictures.ipynb #p78
 def _draw_rate(ax, rate):
     "How the learning rate of one loss was chosen"
     curve,tried = rate.get('curve') or {},pd.DataFrame(rate.get('tried') or [])
@@ -351,8 +387,9 @@ def _draw_rate(ax, rate):
     ax.xaxis.set_minor_formatter(lambda v, _: '')
     ax.set_title(short_name(rate['loss'], 24), fontweight='normal', fontsize=9)
 
+# %% ../nbs/09c_pictures.ipynb #p79
 def rates_figure(
-    rates:list,       # Dicts with loss, lr, policy, and 'curve' or 'tried', as records of a choice have them
+    rates:list,       # Dicts with loss, lr, policy, and 'curve' or 'tried', as they are on record
 )->plt.Figure|None:   # Closed; None if no choice is on record
     "Draw how the learning rates were chosen, one small picture a loss"
     shown = [r for r in rates if r.get('curve') or r.get('tried')]
@@ -365,10 +402,11 @@ def rates_figure(
         for ax in axes.flat[len(shown):]: ax.remove()
         for ax,rate in zip(axes.flat, shown): _draw_rate(ax, rate)
         fig.supxlabel('learning rate (dashed line: the one taken)', fontsize=9)
-        fig.supylabel('training loss' if shown[0].get('curve') else 'error rate in percent', fontsize=9)
+        found = bool(shown[0].get('curve'))
+        fig.supylabel('training loss' if found else 'error rate in percent', fontsize=9)
     return fig
 
-# %% ../nbs/09c_pictures.ipynb #p61
+# %% ../nbs/09c_pictures.ipynb #p82
 _headings = {'ci95': '95 % interval', 'difference_ci95': '95 % interval of the difference',
              'valid_loss': 'validation loss', 'time': 'seconds a run', 'lr': 'learning rate'}
 
@@ -383,15 +421,14 @@ def heading(
     if name.startswith('frozen_'): name = f'{name.removeprefix("frozen_")}, body frozen'
     return words(name) + (' (%)' if share else '')
 
-# %% ../nbs/09c_pictures.ipynb #p63
+# %% ../nbs/09c_pictures.ipynb #p84
 def _holds_shares(name, values):
     "Whether a column holds shares; columns of texts do not"
     return pd.api.types.is_numeric_dtype(values) and is_share(name, values)
 
 def _texts(values, share=False, signed=False):
     "Numbers as texts; whole numbers and texts stay as they are"
-    whole = int,np.integer
-    return [v if isinstance(v, str) else str(v) if isinstance(v, whole) else number(v, share, signed)
+    return [str(v) if isinstance(v, (str, int, np.integer)) else number(v, share, signed)
             for v in values]
 
 def _intervals(table, center, margin, share):
@@ -400,6 +437,7 @@ def _intervals(table, center, margin, share):
     low,high = ends_of(_column(table, center), _column(table, margin), share, signed)
     return [interval(*ends, share, signed) for ends in zip(low, high)]
 
+# %% ../nbs/09c_pictures.ipynb #p86
 _formats = {'time': '.1f', 'lr': '.3g'}
 
 def text_columns(
@@ -418,7 +456,7 @@ def text_columns(
         columns.append((heading(name, baseline, share), texts))
     return [(h, texts) for h,texts in columns if any(texts)]
 
-# %% ../nbs/09c_pictures.ipynb #p66
+# %% ../nbs/09c_pictures.ipynb #p89
 def class_columns(
     by_class:pd.DataFrame,  # Index: class; column items; then the error of each loss
 )->list:                    # (heading, list of texts)
@@ -430,6 +468,7 @@ def class_columns(
     return [('class', [str(c) for c in ranked.index]), ('items', _texts(ranked['items'])),
             *((str(name), percent(ranked[name])) for name in errors)]
 
+# %% ../nbs/09c_pictures.ipynb #p91
 def how_chosen(
     policy,  # None, 'find', a number, or a list of numbers
 )->str:
@@ -447,7 +486,7 @@ def rate_columns(
             ('learning rate', [f"{r['lr']:.3g}" if r['lr'] else '' for r in rates]),
             ('how chosen', [how_chosen(r.get('policy')) for r in rates])]
 
-# %% ../nbs/09c_pictures.ipynb #p69
+# %% ../nbs/09c_pictures.ipynb #p94
 _css = '''
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: white; margin: 0 }
@@ -460,7 +499,8 @@ p { max-width: 44rem; overflow-wrap: anywhere }
 .tall { max-height: 40rem }
 img { width: 100%; min-width: 600px; max-width: 750px; display: block }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd }
+th, td { text-align: right; vertical-align: top }
 th { max-width: 9rem; overflow-wrap: break-word; font-weight: 600 }
 td { white-space: nowrap }
 thead th { background: #f3f3f3; position: sticky; top: 0; vertical-align: bottom; min-width: 5rem }
@@ -469,10 +509,11 @@ td.left { min-width: 10rem }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: bold; margin: 1.5rem 0 .5rem }
 '''
 
-# %% ../nbs/09c_pictures.ipynb #p70
+# %% ../nbs/09c_pictures.ipynb #p95
 _page = '''{% macro grid(columns, height='') -%}
 <div class="box {{ height }}" tabindex="0"><table><thead><tr>
-{% for heading,_ in columns %}<th scope="col" class="{{ side(heading) }}">{{ heading }}</th>{% endfor %}
+{% for heading,_ in columns %}
+<th scope="col" class="{{ side(heading) }}">{{ heading }}</th>{% endfor %}
 </tr></thead><tbody>
 {% for row in rows(columns) %}<tr>{% for heading,text in row %}
 <td class="{{ side(heading) }}">{{ text }}</td>{% endfor %}</tr>{% endfor %}
@@ -499,7 +540,7 @@ _page = '''{% macro grid(columns, height='') -%}
 </main></body></html>
 '''
 
-# %% ../nbs/09c_pictures.ipynb #p71
+# %% ../nbs/09c_pictures.ipynb #p96
 def _rows(columns):
     "The rows of a table that is given by its columns: lists of (heading, text)"
     headings = [heading for heading,_ in columns]
@@ -510,6 +551,7 @@ def _side(heading):
     left = 'loss', 'class', 'status', 'reason', 'how chosen', 'setting', 'value'
     return 'left' if heading in left else ''
 
+# %% ../nbs/09c_pictures.ipynb #p98
 def _page_of(**parts):
     "The page as HTML; whatever is put into it is escaped"
     pages = jinja2.Environment(autoescape=True,
@@ -522,7 +564,7 @@ def _png(fig):
     fig.savefig(data, format='png', dpi=144)
     return base64.b64encode(data.getvalue()).decode()
 
-# %% ../nbs/09c_pictures.ipynb #p72
+# %% ../nbs/09c_pictures.ipynb #p99
 def _write(path, text):
     "Write a text as UTF-8; an OSError says where, and what to do"
     path = Path(path).expanduser()
@@ -532,14 +574,14 @@ def _write(path, text):
                       "Choose a file in a folder that exists and has room") from None
     return path
 
-# %% ../nbs/09c_pictures.ipynb #p73
+# %% ../nbs/09c_pictures.ipynb #p100
 def write_report(
     path:Path|str,               # HTML file to write
     title:str,                   # Stands above all
     verdict:str,                 # What the comparison found; an empty line starts a paragraph
     table:pd.DataFrame,          # Ranked, best first: loss, metric, ci95, difference, ...
     by_class:pd.DataFrame|None,  # Index: class; column items; then the error of each loss
-    rates:list|None,             # Dicts: loss, lr, policy, and 'curve' or 'tried' if the rate was chosen
+    rates:list|None,             # Dicts: loss, lr, policy, and 'curve' or 'tried' of a choice
     runs:pd.DataFrame,           # One row a run
     settings:list,               # (name, value) pairs
     figures:list,                # (heading, Figure) pairs; the first stands above the table
