@@ -185,12 +185,13 @@ if not hasattr(ComparisonRecords, 'verdict'):  # to be deleted where the class h
 @patch
 def report(self:ComparisonRecords,
     path:Path|str,            # HTML file to write
-    metrics=None,             # Column or columns of `results` to draw, one picture each; None: the error rate and the validation scores that are there
+    metrics=None,             # Columns of `results` to draw; None: the scores that are there
     baseline:str|None=None,   # Loss to compare the others with; None: cross-entropy, or else the first
 )->Path:                      # The file; OSError with advice if it cannot be written
     "Write verdict, pictures, tables and settings to one HTML file that needs nothing else"
     table,runs = self.table(baseline=baseline),self.runs()
-    figures = [(words(m).capitalize(), self.plot(m, baseline)) for m in L(metrics or _scores_of(self.results))]
+    drawn = L(metrics or _scores_of(self.results))
+    figures = [(words(m), self.plot(m, baseline)) for m in drawn]
     return write_report(path, self.title or 'Comparison of losses', self.verdict(baseline=baseline),
         table, _errors_by_class(self), self.rates(), runs, _settings(self.records, self.seeds),
         figures, self.baseline(baseline))

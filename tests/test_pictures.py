@@ -227,7 +227,8 @@ class Tags(HTMLParser):
     def handle_data(self, data): self.data.append(data)
 
 evil = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '{{7*7}}',
-        "' onload='alert(1)", '</style><b>', '{% include "x" %}', '&lt;i&gt;', '\udc80', 'Übung 猫']
+        "' onload='alert(1)", '</style><b>', '{% include "x" %}', '&lt;i&gt;',
+        '\udc80', 'Übung 猫']
 
 def report_of(path, losses, **kwargs):
     "A report in which every text is one of the losses"
@@ -237,14 +238,16 @@ def report_of(path, losses, **kwargs):
     rates = [dict(loss=n, lr=0.1, policy=[0.1, 1.], tried=[dict(lr=0.1, status=n, error_rate=0.5)])
              for n in losses]
     parts = dict(title=losses[0], verdict='\n\n'.join(losses), table=table, by_class=classes,
-                 rates=rates, runs=table, settings=[(n, n) for n in losses], figures=[], baseline=losses[0])
+                 rates=rates, runs=table, settings=[(n, n) for n in losses], figures=[],
+                 baseline=losses[0])
     return write_report(path, **{**parts, **kwargs})
 
 def test_hostile_text_is_inert(tmp_path):
     text = report_of(tmp_path/'report.html', evil[:7]).read_text(encoding='utf-8')
     page = Tags(text)
     assert {tag for tag,_ in page.tags} == {'html', 'head', 'meta', 'title', 'style', 'body', 'main',
-        'h1', 'h2', 'p', 'div', 'table', 'thead', 'tbody', 'tr', 'th', 'td', 'details', 'summary', 'img'}
+        'h1', 'h2', 'p', 'div', 'table', 'thead', 'tbody', 'tr', 'th', 'td', 'details', 'summary',
+        'img'}
     assert not [a for _,attrs in page.tags for a in attrs if a.startswith('on')]
     sources = [attrs['src'] for tag,attrs in page.tags if tag == 'img']
     assert all(s.startswith('data:image/png;base64,') for s in sources)
