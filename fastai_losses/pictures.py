@@ -496,6 +496,7 @@ h2::first-letter, summary::first-letter { text-transform: uppercase }
 h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
 .verdict { border-left: 4px solid #0072B2; padding: .1rem 1rem; background: #f3f7fb }
+.verdict p { margin: .5rem 0 }
 p { max-width: 44rem; overflow-wrap: anywhere }
 .box { overflow: auto; margin: .5rem 0 }
 .tall { max-height: 40rem }
@@ -580,7 +581,7 @@ def _write(path, text):
 def write_report(
     path:Path|str,               # HTML file to write
     title:str,                   # Stands above all
-    verdict:str,                 # What the comparison found; an empty line starts a paragraph
+    verdict:str,                 # What was found; a line that ends a sentence ends a paragraph
     table:pd.DataFrame,          # Ranked, best first: loss, metric, ci95, difference, ...
     by_class:pd.DataFrame|None,  # Index: class; column items; then the error of each loss
     rates:list|None,             # Dicts: loss, lr, policy, and 'curve' or 'tried' of a choice
@@ -593,7 +594,7 @@ def write_report(
     curves = rates_figure(rates or [])
     settings = [('setting', [str(name) for name,_ in settings]),
                 ('value', [str(value) for _,value in settings])]
-    return _write(path, _page_of(title=title, verdict=verdict.split('\n\n'),
+    return _write(path, _page_of(title=title, verdict=re.split(r'(?<=[.!?])\n+', verdict),
         ranking=text_columns(table, baseline), runs=text_columns(runs), settings=settings,
         classes=None if by_class is None else class_columns(by_class),
         rates=rate_columns(rates) if rates else None, curves=curves and _png(curves),
