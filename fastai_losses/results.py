@@ -6,7 +6,7 @@
 __all__ = ['ComparisonRecords', 'difference']
 
 # %% ../nbs/09b_results.ipynb #h3
-import math,textwrap
+import html,math,textwrap
 from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
