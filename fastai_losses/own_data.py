@@ -103,8 +103,6 @@ def checked(
         f"{data.path} has a label of its own. Expected classes of several items.")
     if not data.valid.any(): raise ValueError(f"None of the {len(data.labels):,} items validates "
         f"({data.split}). Add items: a class needs about 5.")
-    if data.valid.all(): raise ValueError(f"All {len(data.labels):,} items validate "
-        f"({data.split}). Expected some to train on.")
     unknown = sorted(set(data.labels) - set(trains))
     if unknown: raise ValueError(f"{counted(len(unknown), 'class', 'classes')} only in the "
         f"validation set: {few_of(unknown)}. Each class needs training items.")
@@ -299,9 +297,9 @@ def guess_label(
     kind:str,      # 'images', 'text' or 'table'
 )->str:
     "Find the label's column by its values"
-    likely = [o for o in columns if repeats(table[o])]
-    if len(likely) == 1 and (kind != 'table' or likely == columns[-1:]): return likely[0]
-    if not likely and columns: check_few_labels(table[columns[-1]], columns[-1])
+    likely,last = [o for o in columns if repeats(table[o])],columns[-1:]
+    if len(likely) == 1 and (kind != 'table' or likely == last): return likely[0]
+    if last and (kind == 'table' or not likely): check_few_labels(table[last[0]], last[0])
     found = f"could be in {few_of(likely, 8)}" if likely else "are in none of the other columns"
     raise ValueError(f"The labels {found}. {_name_label}")
 
@@ -312,8 +310,7 @@ def check_few_labels(
     "Refuse numbers of which few are the same, unless the user named the column"
     if repeats(values) or values.nunique() < 2 or numbers_of(values) is None: return
     raise ValueError(f"Column {name!r} has {values.nunique():,} different numbers: is it a "
-        "regression? The losses here are for classes. If these are classes, say so with "
-        f"label={name!r} (--label {name}).")
+        f"regression? The losses here are for classes. {_name_label}")
 
 # %% ../nbs/09a_own_data.ipynb #m45
 def as_columns(
@@ -403,6 +400,8 @@ def which_validate(
     wrong = table[column][valid.isna()].replace('', 'an empty value')
     if len(wrong): raise ValueError(f"Column {column!r} has {few_of(dict.fromkeys(wrong))}. "
         "Expected True or False in each row.")
+    if valid.all(): raise ValueError(f"All {len(valid):,} items validate (column {column}). "
+        "Expected some to train on.")
     return valid.to_numpy(bool),f'column {column}'
 
 # %% ../nbs/09a_own_data.ipynb #m55
