@@ -13,6 +13,8 @@ from fastai_losses.own_data import *
 from fastai_losses.catalogue import *
 from fastai_losses.views import *
 from fastai_losses.records import *
+from fastai_losses.intervals import *
+from fastai_losses.pictures import *
 from fastai_losses.results import *
 from fastai_losses.fair_starts import *
 from fastai_losses.identity import *

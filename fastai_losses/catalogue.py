@@ -5,44 +5,59 @@
 # %% auto #0
 __all__ = ['first_losses', 'package_losses']
 
-# %% ../nbs/09d_catalogue.ipynb #h3
+# %% ../nbs/09d_catalogue.ipynb #003
 import ast,inspect,re
 from difflib import get_close_matches
 from .core import loss_examples
 from .probability import *
 
-# %% ../nbs/09d_catalogue.ipynb #first
+# %% ../nbs/09d_catalogue.ipynb #006
 def first_losses()->dict:
-    "The four losses that this package grew from, by name"
-    return {'cross-entropy': CrossEntropy(), 'dot product': DotProductLoss(), 'inverse': InverseLoss(), 'tuned inverse': InverseLoss(0.2)}
+    "The four losses of the first experiment, by name"
+    return {'cross-entropy': CrossEntropy(), 'dot product': DotProductLoss(),
+            'inverse': InverseLoss(), 'tuned inverse': InverseLoss(0.2)}
 
-# %% ../nbs/09d_catalogue.ipynb #060
 def package_losses(
     n_classes:int=10,  # For losses that have to know
 )->dict:
     "One of each loss of this package by name, as it comes without arguments"
-    import fastai_losses.all
+    import fastai_losses.all  # a class is known once its module is loaded
     named = first_losses()
     known = {repr(loss) for loss in named.values()}
-    return {**named, **{type(o).__name__: o for o in loss_examples(n_classes) if repr(o) not in known}}
+    others = [o for o in loss_examples(n_classes) if repr(o) not in known]
+    return {**named, **{type(o).__name__: o for o in others}}
 
-# %% ../nbs/09d_catalogue.ipynb #060a
+# %% ../nbs/09d_catalogue.ipynb #009
+def _plain(name): return re.sub(r'[\s_-]|\(\)$', '', name).lower()
+
+def _call(text, classes):
+    "Class and arguments of a loss that is written as in Python, or None"
+    try:
+        call = ast.parse(text.strip(), mode='eval').body
+        args = [ast.literal_eval(a) for a in call.args]
+        return classes[call.func.id],args,{k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, AttributeError, KeyError, ValueError): return None
+
+def _nearest(text, names):
+    by_plain = {_plain(n): n for n in names}
+    return [by_plain[n] for n in get_close_matches(_plain(text.split('(')[0]), by_plain, 3, 0.5)]
+
+# %% ../nbs/09d_catalogue.ipynb #010
 def loss_named(
     text:str,          # A name in `package_losses`, or a loss as Python writes it: 'InverseLoss(0.5)'
     n_classes:int=10,  # For losses that have to know
-):
-    "(name, loss); a ValueError suggests the nearest names if there is none"
-    known,plain = package_losses(n_classes),lambda name: re.sub(r'[\s_-]|\(\)$', '', name).lower()
-    classes = {k.__name__: k for k in map(type, known.values())}
+)->tuple:              # Name and loss
+    "The loss that a text names; a ValueError asks whether the nearest name was meant"
+    known = package_losses(n_classes)
     for name,loss in known.items():
-        if plain(text) in (plain(name), plain(repr(loss))): return name,loss
-    try:
-        call = ast.parse(text.strip(), mode='eval').body
-        cls,args,kwargs = classes[call.func.id],[*map(ast.literal_eval, call.args)],{k.arg: ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, AttributeError, KeyError, ValueError): pass
-    else:
-        try: return text.strip(),cls(*args, **kwargs) if args else cls.example(n_classes, **kwargs)
-        except TypeError as e: raise ValueError(f"{text.strip()} cannot be made: {e}; it is {cls.__name__}{inspect.signature(cls)}") from None
-    by_plain = {plain(n): n for n in (*classes, *known)}
-    near = [by_plain[n] for n in get_close_matches(plain(text.split('(')[0]), by_plain, 3, 0.5)] or list(known)
-    raise ValueError(f"no loss {text!r}; the nearest are {', '.join(near)}")
+        if _plain(text) in (_plain(name), _plain(repr(loss))): return name,loss
+    classes = {k.__name__: k for k in map(type, known.values())}
+    call = _call(text, classes)
+    if call is None:
+        near = _nearest(text, (*classes, *known))
+        ask = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
+        raise ValueError(f"no loss {text!r}: {ask}")
+    cls,args,kwargs = call
+    try: return text.strip(),cls(*args, **kwargs) if args else cls.example(n_classes, **kwargs)
+    except TypeError as e: raise ValueError(f"{text.strip()} cannot be made: {e}; "
+        f"it is {cls.__name__}{inspect.signature(cls)}") from None

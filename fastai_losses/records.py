@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/10b_records.ipynb #h3
-import base64,json,os,re,time,warnings
+# %% ../nbs/10b_records.ipynb #003
+import base64,json,os,re,tempfile,time,unicodedata,warnings
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 import numpy as np
 
-# %% ../nbs/10b_records.ipynb #007
+# %% ../nbs/10b_records.ipynb #006
 def without_address(
     o,     # Anything
 )->str:
@@ -23,106 +24,47 @@ def as_json(
     o,  # Numbers, strings, lists and dicts; anything else becomes its name or its text
 ):
     "What `o` looks like once it was written to a record and read again"
-    return json.loads(json.dumps(o, default=lambda o: getattr(o, '__name__', None) or without_address(o)))
+    def text(o): return getattr(o, '__name__', None) or without_address(o)
+    return json.loads(json.dumps(o, default=text))
+
+# %% ../nbs/10b_records.ipynb #007
+def _cannot_write(folder, e):
+    return type(e)(f"cannot write to {folder} ({type(e).__name__}: {e.strerror or e}): make room "
+        "there, or choose another path. What is recorded already is kept")
 
 def write_record(
     file:Path,    # Where to; its folder is made if need be
     record:dict,  # Whatever `as_json` takes
 ):
-    "Write `record` as JSON, all of it or nothing"
+    "Write `record` as JSON, all of it or nothing; an OSError says where and what to do"
     text = json.dumps(as_json(record), indent=1)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, text.encode())
+
+def write_bytes(file, content):
+    "Write a file, all of it or nothing"
     partial = file.with_name(f'.{file.name}.{uuid4().hex}.partial')
-    with partial.open('w', encoding='utf-8') as f:
-        f.write(text); f.flush(); os.fsync(f.fileno())
-    os.replace(partial, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open('wb') as f:
+            f.write(content); f.flush(); os.fsync(f.fileno())
+        os.replace(partial, file)
+    except OSError as e:
+        with suppress(OSError): partial.unlink()
+        raise _cannot_write(file.parent, e) from None
 
-# %% ../nbs/10b_records.ipynb #010
-_parts = {'loss': str, 'status': str, 'started': str, 'epochs': list, 'settings': dict}
-_new_names = {'nll': 'nll_loss', 'brier': 'brier_loss', 'ece': 'calibration_error',
-              'mean_angle': 'mean_angle_error'}
-
-def _renamed(row):
-    "The values of an epoch by the names that the scores have today"
-    return {_new_names.get(name, name): value for name,value in row.items()}
-
-def read_record(
-    file:Path,  # Written by `write_record`
-)->dict:
-    "The record in a file; ValueError if there is none"
-    try: record = json.loads(file.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"{file} is not a record: {e}") from None
-    missing = [k for k,t in _parts.items() if not isinstance(record, dict) or not isinstance(record.get(k), t)]
-    if missing: raise ValueError(f"{file} is not a record: it has no {', '.join(missing)}")
-    if not all(isinstance(e, dict) and {'phase', 'epoch', 'time'} <= e.keys() for e in record['epochs']):
-        raise ValueError(f"{file} is not a record: its epochs should be objects with phase, epoch and time")
-    if not all(v is None or isinstance(v, (int, float)) for e in record['epochs'] for k,v in e.items() if k != 'phase'):
-        raise ValueError(f"{file} is not a record: its epochs should hold numbers")
-    if not isinstance(record['settings'].get('seed'), int): raise ValueError(f"{file} is not a record: its settings should have a seed, a whole number")
-    return {**record, 'epochs': [_renamed(e) for e in record['epochs']]}
-
-def read_records(
-    folder:Path,  # Holds one .json file for each run
-)->list:          # In the order in which the runs were started
-    "All records in a folder, with a warning for each file that is none"
-    records = {}
-    for file in sorted(Path(folder).glob('*.json')):
-        try: record = read_record(file)
-        except (OSError, ValueError) as e: warnings.warn(f"left out: {e}"); continue
-        run = record['loss'],record['settings']['seed']
-        if run in records: warnings.warn(f"left out: {file} is a second record of {run[0]!r} with seed {run[1]}")
-        else: records[run] = record
-    return sorted(records.values(), key=lambda r: r['started'])
-
-def sweep_partial(
-    folder:Path,        # Of records
-    age:float=3600,     # Seconds; a file is written in far less
-):
-    "Delete what writers that were killed have left behind"
-    for file in Path(folder).glob('.*.partial'):
-        with suppress(FileNotFoundError):  # its writer lives, and was faster
-            if time.time() - file.stat().st_mtime > age: file.unlink()
-
-# %% ../nbs/10b_records.ipynb #013
-def _flat(settings, prefix=''):
-    "Settings by their full name: {'data.train': 100}"
-    for name,value in settings.items():
-        if isinstance(value, dict) and value: yield from _flat(value, f'{prefix}{name}.')
-        else: yield prefix+name, value
-
-def different_settings(
-    a:dict,  # Settings of a run
-    b:dict,  # Those of another
-)->list:     # (name, value in a, value in b) for each that differs, but for the seed; None where there is none
-    "The settings in which two runs differ"
-    a,b = (dict(_flat(as_json(o))) for o in (a, b))
-    return [(k, a.get(k), b.get(k)) for k in {**a, **b} if k != 'seed' and a.get(k) != b.get(k)]
-
-def check_alike(
-    records:list,      # Runs that are to stand in one table
-    settings:dict=None,# Those that they should have; None: those of the first
-    losses:dict=None,  # `loss_repr` by name of loss that they should have
-):
-    "ValueError if runs have different settings, or if one name stands for two losses. Failed runs may differ: they say nothing"
-    losses = dict(losses or {})
-    for r in records:
-        if r['status'] == 'failed': continue
-        if settings is None: settings = r['settings']
-        run,known = f"the run {r['loss']!r} (seed {r['settings'].get('seed')}, started {r['started']})", losses.setdefault(r['loss'], r.get('loss_repr'))
-        differing = [*different_settings(r['settings'], settings), *([('loss', r.get('loss_repr'), known)] if known != r.get('loss_repr') else [])]
-        if differing: raise ValueError(f"{run} was made with other settings, so it cannot be compared: "
-            + '; '.join(f"{name} was {a!r} there and is {b!r} here" for name,a,b in differing) + ". Choose another folder for these settings")
-
-# %% ../nbs/10b_records.ipynb #it1
+# %% ../nbs/10b_records.ipynb #011
 def _to_text(array): return base64.b64encode(array.tobytes()).decode()
 def _from_text(text, dtype): return np.frombuffer(base64.b64decode(text), dtype)
 def _to_bits(mask): return _to_text(np.packbits(mask))
-def _from_bits(text, n): return np.unpackbits(_from_text(text, np.uint8), count=n).astype(bool)
+def _from_bits(text, n):
+    packed = _from_text(text, np.uint8)
+    if len(packed) != -(-n//8): raise ValueError(f"{len(packed)} bytes are not {n} bits")
+    return np.unpackbits(packed, count=n).astype(bool)
 
-# %% ../nbs/10b_records.ipynb #it2
+# %% ../nbs/10b_records.ipynb #012
 def pack_items(
     errors,        # (N,) share of each validation item that is wrong, 0 or 1 where it has one label; NaN: ignored
-    classes=None,  # (N,) class index of each item; None: an item has no single class
+    classes=None,  # (N,) class index of each item, -1 for none; None: an item has no single class
     vocab=None,    # Names of the classes; None: their numbers
 )->dict:
     "The outcomes of all validation items, as a record keeps them"
@@ -139,7 +81,7 @@ def pack_items(
     if ignored.any(): packed['ignored'] = _to_bits(ignored)
     return {'n': len(errors), 'classes': counts, **packed}
 
-# %% ../nbs/10b_records.ipynb #it3
+# %% ../nbs/10b_records.ipynb #013
 def item_errors(
     record:dict,  # Of a run
 )->np.ndarray|None:  # (N,) share of each validation item that is wrong, class by class; NaN: ignored. None: not on record
@@ -161,3 +103,170 @@ def item_classes(
     classes = np.repeat(np.arange(len(names)), n)
     n_rest = record['items']['n'] - len(classes)  # items whose label is no class come first
     return list(names),np.concatenate([np.full(n_rest, -1), classes])
+
+# %% ../nbs/10b_records.ipynb #016
+def _has(o, **types): return isinstance(o, dict) and all(isinstance(o.get(k), t) for k,t in types.items())
+
+def _is_row(row):
+    return {'phase', 'epoch', 'time'} <= row.keys() and all(
+        v is None or isinstance(v, (int, float)) for k,v in row.items() if k != 'phase')
+
+def _has_items(record):
+    "Whether the outcomes of the items can be read, if there are any"
+    if record.get('items') is None: return True
+    try: return len(item_errors(record)) == len((item_classes(record) or [0, item_errors(record)])[1])
+    except (TypeError, KeyError, ValueError, AttributeError): return False
+
+_asked = (
+    ("it has no loss, status, started, epochs, settings",
+     lambda r: _has(r, loss=str, status=str, started=str, epochs=list, settings=dict)),
+    ("its settings should have a seed, a whole number", lambda r: _has(r['settings'], seed=int)),
+    ("its epochs should be objects with phase, epoch and time, and hold numbers",
+     lambda r: all(isinstance(row, dict) and _is_row(row) for row in r['epochs'])),
+    ("its items cannot be read", _has_items))
+
+# %% ../nbs/10b_records.ipynb #017
+_new_names = {'nll': 'nll_loss', 'brier': 'brier_loss', 'ece': 'calibration_error',
+              'mean_angle': 'mean_angle_error'}
+
+def read_record(
+    file:Path,  # Written by `write_record`
+)->dict:
+    "The record in a file; ValueError if there is none"
+    try: record = json.loads(file.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as e: raise ValueError(f"{file} is not a record: {e}") from None
+    for wanted,holds in _asked:
+        if not holds(record): raise ValueError(f"{file} is not a record: {wanted}")
+    renamed = [{_new_names.get(k, k): v for k,v in row.items()} for row in record['epochs']]
+    return {**record, 'epochs': renamed}
+
+# %% ../nbs/10b_records.ipynb #018
+def read_records(
+    folder:Path,  # Holds one .json file for each run
+)->list:          # In the order in which the runs were started
+    "All records in a folder, with a warning for each file that is none"
+    records = {}
+    for file in sorted(Path(folder).expanduser().glob('*.json')):
+        try: record = read_record(file)
+        except (OSError, ValueError) as e: warnings.warn(f"left out: {e}"); continue
+        run = record['loss'],record['settings']['seed']
+        if run not in records: records[run] = record
+        else: warnings.warn(f"left out: {file} is a second record of {run[0]!r} with seed {run[1]}")
+    return sorted(records.values(), key=lambda r: r['started'])
+
+# %% ../nbs/10b_records.ipynb #021
+def flat(
+    settings:dict,  # Dicts within dicts
+    prefix='',      # Of every name
+):                  # (name, value) one after the other
+    "Settings by their full name: {'data.train': 100}"
+    for name,value in settings.items():
+        if isinstance(value, dict) and value: yield from flat(value, f'{prefix}{name}.')
+        else: yield prefix+name, value
+
+def different_settings(
+    a:dict,  # Settings of a run
+    b:dict,  # Those of another
+)->list:     # (name, value in a, value in b) for each that differs, but for the seed; None where there is none
+    "The settings in which two runs differ"
+    a,b = (dict(flat(as_json(o))) for o in (a, b))
+    return [(k, a.get(k), b.get(k)) for k in {**a, **b} if k != 'seed' and a.get(k) != b.get(k)]
+
+# %% ../nbs/10b_records.ipynb #022
+def check_alike(
+    records:list,      # Runs that are to stand in one table
+    settings:dict=None,# Those that they should have; None: those of the first
+    losses:dict=None,  # `loss_repr` by name of loss that they should have
+):
+    "ValueError if runs have different settings, or if one name stands for two losses. Failed runs may differ: they say nothing"
+    losses = dict(losses or {})
+    for r in (r for r in records if r['status'] != 'failed'):
+        settings = settings or r['settings']
+        known = losses.setdefault(r['loss'], r.get('loss_repr'))
+        differing = different_settings(r['settings'], settings)
+        if known != r.get('loss_repr'): differing.append(('loss', r.get('loss_repr'), known))
+        if differing: raise ValueError(f"the run {r['loss']!r} (seed {r['settings']['seed']}, started "
+            f"{r['started']}) was made with other settings, so it cannot be compared: "
+            + '; '.join(f"{name} was {a!r} there and is {b!r} here" for name,a,b in differing)
+            + ". Choose another folder, or the same settings")
+
+# %% ../nbs/10b_records.ipynb #025
+def slug(name): return re.sub(r'[^\w.-]+', '_', name)
+def _as_strictest(name): return unicodedata.normalize('NFKC', slug(name)).casefold()
+def _bytes(name, seeds): return max(len(f'.{slug(name)}.seed{s}.json.{32*"0"}.partial'.encode()) for s in seeds)
+
+def check_names(
+    names,    # Of losses
+    seeds=(0,),
+):
+    "ValueError if a name cannot be that of a file, or if two names would be one file somewhere"
+    seen = {}
+    for name in names:
+        if not isinstance(name, str) or not slug(name): raise ValueError(
+            f"the name of a loss must be a text, for its record is called by it; got {name!r}")
+        if (size := _bytes(name, seeds)) > 255: raise ValueError(f"the name {name[:40]!r}... is too "
+            f"long: the file of its record would need {size} bytes, file systems take 255")
+        other = seen.setdefault(_as_strictest(name), name)
+        if other != name: raise ValueError(f"two losses with one name: {other!r} and {name!r} would "
+            "be one file; give names that differ in letters or digits")
+
+# %% ../nbs/10b_records.ipynb #028
+class RecordFolder:
+    "A folder of records, by job"
+    def __init__(self, path:Path, with_seed=True): self.path,self.with_seed = path,with_seed
+    def file(self, job):
+        "File of the record of a job"
+        seed = f'.seed{job.seed}' if self.with_seed else ''
+        return self.path/f'{slug(job.name)}{seed}.json'
+
+    def find(self, job)->dict|None:
+        "The record of a job, if it was done; ValueError if the file holds that of another job"
+        try: record = read_record(self.file(job))
+        except (OSError, ValueError): return None
+        if record['status'] == 'failed': return None
+        check_alike([record], job.settings, {job.name: job.loss_repr})
+        there,here = (record.get('lr') or {}),job.rate.value
+        if isinstance(there, dict) and here is not None and there.get('lr') != here: raise ValueError(
+            f"the run {job.name!r} (seed {job.seed}) has learning rate {there.get('lr')} in "
+            f"{self.path} and would have {here} now: choose another folder")
+        return record
+
+    def write(self, job, record:dict)->dict:
+        "Write the record of a job, unless that of another job is there; the record as it is read"
+        self.find(job)
+        write_record(self.file(job), record)
+        return as_json(record)
+
+# %% ../nbs/10b_records.ipynb #030
+def new_folder(
+    above:Path,  # Folder to make it in
+)->Path:
+    "A folder named by the time, which nobody else has"
+    name = datetime.now().strftime('%Y-%m-%d_%H%M%S')
+    for n in range(1, 1000):
+        folder = above/(name if n == 1 else f'{name}_{n}')
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise FileExistsError(f"no free name for a folder like {folder}")
+
+def writable(
+    folder:Path,  # Made if need be; ~ is the home folder
+)->Path:
+    "The folder, or an OSError that says what to do: now, not after the first run"
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e: raise _cannot_write(folder, e) from None
+    return folder
+
+# %% ../nbs/10b_records.ipynb #032
+def sweep_partial(
+    folder:Path,        # Of records
+    age:float=3600,     # Seconds; a file is written in far less
+):
+    "Delete what writers that were killed have left behind"
+    for file in Path(folder).glob('.*.partial'):
+        with suppress(FileNotFoundError):  # its writer lives, and was faster
+            if time.time() - file.stat().st_mtime > age: file.unlink()

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/10a_views.ipynb #003
-import os,random
+import math,os,random
 from contextlib import contextmanager
 import numpy as np
 import torch
@@ -26,8 +26,10 @@ class DatasetView(GetAttr):
         labels=None,     # A label for each item of the view; None: its own
         split_idx=None,  # 0 has the transforms of training, 1 those of validation; None: those of `whole`
     ):
-        if hasattr(whole, 'iloc'): raise TypeError(f"{type(whole).__name__} does not give its items by their number, so label noise and learning rates to choose from need another dataset")
-        self.whole,self.index,self.labels = whole,list(range(len(whole)) if items is None else items),labels
+        if hasattr(whole, 'iloc'): raise TypeError("label noise needs a dataset that can be indexed "
+            f"by integer; a {type(whole).__name__} cannot")
+        self.whole,self.labels = whole,labels
+        self.index = list(range(len(whole)) if items is None else items)
         if split_idx is not None: self.split_idx = split_idx
     def __len__(self): return len(self.index)
     def __getitem__(self, i):
@@ -35,63 +37,124 @@ class DatasetView(GetAttr):
         item = self.whole[self.index[i]]
         if self.labels is None: return item
         *x,y = item
-        return (*x, torch.full_like(y, self.labels[i]) if isinstance(y, torch.Tensor) else self.labels[i])
+        new = self.labels[i]
+        return (*x, torch.full_like(y, new) if isinstance(y, torch.Tensor) else new)
+    @property
+    def items(self):
+        "What the items of the view are made from"
+        items = self.whole.items
+        if hasattr(items, 'iloc'): return items.iloc[self.index]
+        return [items[i] for i in self.index]
+
+# %% ../nbs/10a_views.ipynb #007
+def whole_of(ds):
+    "The dataset behind any number of views"
+    while isinstance(ds, DatasetView): ds = ds.whole
+    return ds
+
+def _label(y): return y.tolist() if isinstance(y, torch.Tensor) else y
 
 def labels_of(
     ds,        # fastai dataset, or a view of one
 )->list|None:  # Label of each item, None if that cannot be told without loading the items
     "The labels of a dataset, without its images"
-    if isinstance(ds, DatasetView): return ds.labels if ds.labels is not None else (all := labels_of(ds.whole)) and [all[i] for i in ds.index]
-    if not hasattr(ds, 'tls'): return None
-    return [y.tolist() if isinstance(y, torch.Tensor) else y for y in (ds.tls[-1][i] for i in range(len(ds)))]
-
-def with_training_set(
-    dls,     # DataLoaders
-    ds,      # Dataset in place of the training set
-    *valid,  # Datasets in place of the others; none: those that are there
-)->DataLoaders:
-    "The same DataLoaders around other datasets"
-    rest = [dls.valid.new(v) for v in valid] if valid else dls.loaders[1:]
-    return DataLoaders(dls.train.new(ds), *rest, path=dls.path, device=dls.device)
+    if isinstance(ds, DatasetView):
+        if ds.labels is not None: return ds.labels
+        labels = labels_of(ds.whole)
+        return labels and [labels[i] for i in ds.index]
+    if hasattr(ds, 'iloc'): return ds.ys.values.tolist()
+    if not getattr(ds, 'tls', None) or not len(ds): return None
+    if not isinstance(_label(ds.tls[-1][0]), (int, list)): return None  # such as a mask
+    return [_label(ds.tls[-1][i]) for i in range(len(ds))]
 
 # %% ../nbs/10a_views.ipynb #009
+_kept = {
+    'wgts': lambda wgts, index: wgts[index]/wgts[index].sum(),
+    'res': lambda lengths, index: [lengths[i] for i in index],
+    'partial_n': lambda n, index: n and min(n, len(index)),
+    'sort_func': lambda f, index: f}
+
+def _same_kind(dl, ds, index, source):
+    "The same DataLoader around other items, which are those of `index` in the DataLoader `source`"
+    if '__init__' in vars(type(dl)) and type(dl).__module__.split('.')[0] != 'fastai': raise TypeError(
+        f"noise= and lr=[...] make the training DataLoader anew, and a {type(dl).__name__} may need "
+        "more than can be known here: use DataLoaders of fastai, or neither of the two")
+    new = dl.new(ds)
+    for name in _kept.keys() & vars(source).keys():
+        setattr(new, name, _kept[name](getattr(source, name), index))
+    if hasattr(new, 'res'): new.idx_max = int(np.argmax(new.res))
+    return new
+
+# %% ../nbs/10a_views.ipynb #010
+def with_datasets(
+    dls,      # DataLoaders
+    train,    # Dataset in place of the training set
+    valid=None,  # Dataset in place of the validation set; None: the one that is there
+)->DataLoaders:
+    "The same DataLoaders around views of their datasets"
+    def around(dl, ds):
+        whole = [o for o in dls.loaders if o.dataset is getattr(ds, 'whole', None)]
+        return _same_kind(dl, ds, getattr(ds, 'index', range(len(ds))), (whole or [dl])[0])
+    rest = dls.loaders[1:] if valid is None else [around(dls.valid, valid)]
+    return DataLoaders(around(dls.train, train), *rest, path=dls.path, device=dls.device)
+
+# %% ../nbs/10a_views.ipynb #014
+def _part(ds, index, split):
+    "Some items of a dataset"
+    if not hasattr(ds, 'iloc'): return DatasetView(ds, index, split_idx=split)
+    part = ds.iloc[index]
+    part.whole,part.index = ds,index
+    return part
+
 def hold_out(
     dls,            # DataLoaders
     share:float=0.2,# Of the training set, to validate on
     seed:int=42,    # Of the split
 )->DataLoaders:     # Which train on the rest of the training set
-    "The training set, split in two; the validation set is not in it"
-    n = len(dls.train_ds)
+    "The training set, split in two; ValueError if what is left is no whole batch"
+    ds,n = dls.train_ds,len(dls.train_ds)
     order,held = random.Random(seed).sample(range(n), n),max(1, round(n*share))
-    ds = dls.train_ds
-    part = lambda idxs, split: DatasetView(ds, sorted(idxs), split_idx=split)
-    return with_training_set(dls, part(order[held:], 0), part(order[:held], 1))
+    inner = with_datasets(dls, _part(ds, sorted(order[held:]), 0), _part(ds, sorted(order[:held]), 1))
+    if not len(inner.train): raise ValueError(f"learning rates are tried on {n - held} of the {n} "
+        f"training items, which is no batch of {dls.train.bs}: take smaller batches, or one rate")
+    return inner
 
-# %% ../nbs/10a_views.ipynb #012
+# %% ../nbs/10a_views.ipynb #018
+def _symmetric(rate, n_classes):
+    if not 0 <= rate <= 1: raise ValueError(
+        f"noise must be a rate in [0, 1] or a transition matrix, got {rate}")
+    other = rate/(n_classes - 1)
+    return np.full((n_classes, n_classes), other) + np.eye(n_classes)*(1 - rate - other)
+
 def transition_matrix(
     noise,          # Rate of symmetric noise in [0, 1], or a (C, C) matrix whose rows add up to 1
     n_classes:int,
 )->np.ndarray:      # (C, C) probabilities of the new label (column) given the old one (row)
     "The transition matrix of label noise"
-    if np.ndim(noise) == 0:
-        if not 0 <= noise <= 1: raise ValueError(f"noise must be a rate in [0, 1] or a transition matrix, got {noise}")
-        return np.full((n_classes, n_classes), noise/(n_classes - 1)) + np.eye(n_classes)*(1 - noise - noise/(n_classes - 1))
+    if np.ndim(noise) == 0: return _symmetric(noise, n_classes)
     matrix = np.asarray(noise, dtype=float)
-    if matrix.shape != (n_classes, n_classes) or (matrix < 0).any() or not (abs(matrix.sum(1) - 1) <= 1e-6).all():
-        raise ValueError(f"a transition matrix for {n_classes} classes must be {n_classes} x {n_classes}, at least 0, with rows that add up to 1; got shape {matrix.shape} with rows that add up to {matrix.sum(-1).round(3).tolist()}")
+    right = matrix.shape == (n_classes, n_classes) and (matrix >= 0).all()
+    if not right or not (abs(matrix.sum(1) - 1) <= 1e-6).all(): raise ValueError(
+        f"a transition matrix for {n_classes} classes must be {n_classes} x {n_classes}, at least 0, "
+        f"with rows that add up to 1; got shape {matrix.shape} with rows that add up to "
+        f"{matrix.sum(-1).round(3).tolist()}")
     return matrix
 
+# %% ../nbs/10a_views.ipynb #019
 def corrupt(
-    labels,     # Class indices
+    labels,     # Class indices; those that are no class stay
     noise,      # As `transition_matrix` takes it
     n_classes:int,
     seed:int,   # The same seed spoils the same labels
 )->list:
     "The labels, some of them wrong"
     y = np.asarray(labels)
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer): raise TypeError(f"label noise needs one class index for each item, got {y.dtype} of shape {y.shape}")
-    chances = transition_matrix(noise, n_classes)[y].cumsum(1)
-    return np.minimum((np.random.default_rng(seed).random((len(y), 1)) >= chances).sum(1), n_classes - 1).tolist()
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer): raise TypeError(
+        f"label noise needs one class index for each item, got {y.dtype} of shape {y.shape}")
+    is_class = (y >= 0) & (y < n_classes)
+    chances = transition_matrix(noise, n_classes)[np.where(is_class, y, 0)].cumsum(1)
+    drawn = (np.random.default_rng(seed).random((len(y), 1)) >= chances).sum(1)
+    return np.where(is_class, np.minimum(drawn, n_classes - 1), y).tolist()
 
 def with_noise(
     dls,       # DataLoaders; the training set is looked at, the others are left alone
@@ -101,36 +164,60 @@ def with_noise(
     "The same DataLoaders with wrong training labels, and the right ones for validation"
     labels = labels_of(dls.train_ds)
     if labels is None: labels = [int(y) for *_,y in DatasetView(dls.train_ds)]
-    return with_training_set(dls, DatasetView(dls.train_ds, labels=corrupt(labels, noise, get_c(dls), seed)))
+    labels = corrupt(labels, noise, get_c(dls), seed)
+    return with_datasets(dls, DatasetView(dls.train_ds, labels=labels))
 
-# %% ../nbs/10a_views.ipynb #017
+# %% ../nbs/10a_views.ipynb #024
 class _Kept(Transform):
     "`PILImage.create` with a memory for `known` paths"
     def __init__(self, make, known=()):
         super().__init__()
         self.make,self.order,self.known,self.images = make,make.order,set(known),{}
     def __call__(self, o, **kwargs):
-        if not isinstance(o, (str, os.PathLike)) or (key := str(o)) not in self.known: return self.make(o, **kwargs)
-        image = self.images.get(key)
-        if image is None: image = self.images[key] = self.make(o, **kwargs)
-        return image
+        key = str(o) if isinstance(o, (str, os.PathLike)) else None
+        if key not in self.known: return self.make(o, **kwargs)
+        if key not in self.images: self.images[key] = self.make(o, **kwargs)
+        return self.images[key]
     def decode(self, o, **kwargs): return self.make.decode(o, **kwargs)
     def __reduce__(self): return _Kept, (self.make, self.known)  # another process fills its own
 
+# %% ../nbs/10a_views.ipynb #025
+class _Source:
+    "Where a dataset makes an image of a file: a step of its pipeline, and what that step gets"
+    def __init__(self, ds, at):
+        self.steps,self.at,self.n = ds.tls[0].tfms.fs,at,len(ds)
+        self.items,self.before = getattr(ds.items, 'iloc', ds.items),list(self.steps[:at])
+    def __getitem__(self, i):
+        o = self.items[i]
+        for f in self.before: o = f(o)
+        return o
+    def sizes(self):
+        "Bytes of some of the images, decoded; their headers are enough"
+        some = (self[i] for i in random.Random(0).sample(range(self.n), min(16, self.n)))
+        sizes = [Image.open(o).size for o in some if isinstance(o, (str, os.PathLike))]
+        return [width*height*3 for width,height in sizes]
+
 def _sources(dls):
-    "(pipeline, place of its image-making step, function that gives what that step gets for item i, number of items) of each dataset that makes images"
-    for dl in dls.loaders:
-        ds = dl.dataset
-        while isinstance(ds, DatasetView): ds = ds.whole
-        if not getattr(ds, 'tls', None): continue
-        fs = ds.tls[0].tfms.fs
-        at = next((i for i,f in enumerate(fs) if str(getattr(f, 'name', '')).endswith('.create')), None)
-        if at is None: continue
-        def source(i, items=getattr(ds.items, 'iloc', ds.items), before=list(fs[:at])):
-            o = items[i]
-            for f in before: o = f(o)
-            return o
-        yield ds.tls[0].tfms, at, source, len(ds)
+    "A `_Source` for each dataset that makes images"
+    for ds in map(whole_of, (dl.dataset for dl in dls.loaders)):
+        steps = ds.tls[0].tfms.fs if getattr(ds, 'tls', None) else []
+        at = [i for i,f in enumerate(steps) if str(getattr(f, 'name', '')).endswith('.create')]
+        if at: yield _Source(ds, at[0])
+
+# %% ../nbs/10a_views.ipynb #026
+def _total(sources):
+    "Bytes that all images take"
+    sizes = {source: source.sizes() for source in sources}
+    return sum(int(source.n*np.mean(s)) for source,s in sizes.items() if s)
+
+def _keep(source, fill):
+    "Make a source keep its images; `fill` does it at once"
+    if not isinstance(source.steps[source.at], _Kept):
+        source.steps[source.at] = _Kept(source.steps[source.at])
+    kept = source.steps[source.at]
+    kept.known.update(str(source[i]) for i in range(source.n))
+    if fill:
+        for i in range(source.n): kept(source[i], split_idx=0)
 
 @contextmanager
 def images_in_memory(
@@ -139,24 +226,12 @@ def images_in_memory(
 ):                    # Number of bytes that all of them take, 0 if they are not kept
     "Within it, each image file is decoded once; batches are the same, bit for bit"
     sources = list(_sources(dls)) if gigabytes else []
-    count,sizes = 0,[]
-    for _,_,source,n in sources:
-        files = [o for o in map(source, random.Random(0).sample(range(n), min(16, n))) if isinstance(o, (str, os.PathLike))]
-        sizes += [(size := Image.open(o).size)[0]*size[1]*3 for o in files]
-        count += n if files else 0
-    total = int(count*np.mean(sizes)) if sizes else 0
-    if not 0 < total <= gigabytes*1e9:
-        yield 0
-        return
-    replaced = []
+    total = _total(sources)
+    if not 0 < total <= gigabytes*1e9: sources,total = [],0
+    before = [(source, source.steps[source.at]) for source in sources]
+    workers = dls.train.fake_l.num_workers if sources else 0
     try:
-        for pipe,at,source,n in sources:
-            if not isinstance(pipe.fs[at], _Kept):
-                replaced.append((pipe, at, pipe.fs[at]))
-                pipe.fs[at] = _Kept(pipe.fs[at])
-            pipe.fs[at].known.update(str(source(i)) for i in range(n))
-            if dls.train.fake_l.num_workers:  # each worker would start with an empty memory, so fill it before they are forked
-                for i in range(n): pipe.fs[at](source(i), split_idx=0)
+        for source in sources: _keep(source, fill=workers)  # each worker would start with none
         yield total
     finally:
-        for pipe,at,make in replaced: pipe.fs[at] = make
+        for source,step in before: source.steps[source.at] = step

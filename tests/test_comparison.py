@@ -3,20 +3,27 @@ import json,os,signal,subprocess,sys,time,warnings
 from pathlib import Path
 import cloudpickle
 import fastai.callback.core,fastai.vision.learner
+import numpy as np
 import pandas as pd
 import pytest
 import torch,torchvision
+from fastai.data.all import *
+from fastai.learner import Learner
+from fastai.text.data import TextDataLoaders
+from fastai.torch_core import params
+from torch import nn
 from fastai_losses.all import *
-from fastai_losses.views import DatasetView,with_training_set
+from fastai_losses.records import item_errors
+from fastai_losses.views import DatasetView,with_datasets
 
-compare = Path(sys.executable).parent/'compare_losses'
 root = Path(__file__).parent.parent
 two = {'cross-entropy': CrossEntropy(), 'inverse': InverseLoss()}
 
 def without_times(comparison): return comparison.results.drop(columns='time').set_index(['loss', 'seed', 'phase', 'epoch']).sort_index()
 
 # Processes of their own import the package that is tested
-environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), *filter(None, [os.environ.get('PYTHONPATH')])]), 'OMP_NUM_THREADS': '1'}
+paths = os.pathsep.join([str(root), *filter(None, [os.environ.get('PYTHONPATH')])])
+environment = {**os.environ, 'PYTHONPATH': paths, 'OMP_NUM_THREADS': '1'}
 
 def in_python(code, *args, **kwargs):
     "A Python process that runs some code"
@@ -26,7 +33,7 @@ def in_python(code, *args, **kwargs):
 def dls():
     "Half of the digits, to be quick"
     whole = digits_dataloaders(size=8, bs=256)
-    return with_training_set(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
+    return with_datasets(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
 
 @pytest.mark.parametrize('name', ('vision_learner', 'cnn_learner'))
 def test_makes_vision_learners(name):
@@ -60,14 +67,6 @@ def test_same_batches_for_losses_of_one_seed(dls, tmp_path):
     for seed in (1, 2): assert seen['pair', seed] == seen['cross-entropy', seed] == seen['inverse', seed] and len(seen['pair', seed]) == 2*(len(dls.train) + len(dls.valid))
     assert seen['pair', 1] != seen['pair', 2]
 
-def test_views_of_runs_that_did_not_finish():
-    run = dict(loss='a', status='diverged', epochs=[], started='1', settings={'seed': 1})
-    with pytest.raises(ValueError, match='no run finished an epoch'): ComparisonRecords([run]).plot()
-    row = dict(phase='frozen', epoch=0, train_loss=1., valid_loss=1., error_rate=0.5, time=1.)
-    both = ComparisonRecords([dict(run, epochs=[row]), dict(run, loss='b', status='finished', epochs=[row, dict(row, phase='unfrozen', error_rate=0.6)])])
-    assert list(both.table().loss) == ['b', 'a']
-    assert [t.get_text() for t in both.plot().axes[1].get_yticklabels()] == ['a (diverged)', 'b']
-
 def test_records_of_the_first_experiments_still_load():
     for name in ('pets', 'pets_official'):
         pets = ComparisonRecords.load(root/'nbs'/'experiments'/'records'/name)
@@ -79,9 +78,9 @@ def test_records_of_the_first_experiments_still_load():
 _comparing = """
 import sys
 from fastai_losses.all import *
-from fastai_losses.views import DatasetView,with_training_set
+from fastai_losses.views import DatasetView,with_datasets
 whole = digits_dataloaders(size=8, bs=256)
-dls = with_training_set(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
+dls = with_datasets(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
 LossComparison(dls, losses={'cross-entropy': CrossEntropy(), 'inverse': InverseLoss(), 'tuned inverse': InverseLoss(0.2)}, learner=small_learner, seeds=int(sys.argv[2]), path=sys.argv[1]).fine_tune(1, progress=False)
 """
 
@@ -119,38 +118,6 @@ def test_stale_partial_files_are_swept(dls, tmp_path):
     os.utime(old, (1, 1))
     LossComparison(dls, losses=[CrossEntropy()], learner=small_learner, path=tmp_path).fine_tune(0, progress=False)
     assert not old.exists() and new.exists()
-
-# The console
-
-def console(*args, **kwargs):
-    return subprocess.run([compare, *map(str, args)], capture_output=True, text=True, env=environment, **kwargs)
-
-def test_console_command(tmp_path):
-    out = tmp_path/'out'
-    short = ('--losses', 'seeds', '--epochs', 1, '--bs', 256, '--out', out)
-    done = console(*short, '--seeds', 1, '--workers', 1, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for name in first_losses(): assert name in done.stdout
-    records = [json.loads(f.read_text()) for f in out.glob('*.json')]
-    assert len(records) == 4 and all(r['status'] == 'finished' and [e['phase'] for e in r['epochs']] == ['frozen', 'unfrozen'] for r in records)
-    assert (out/'plot.png').stat().st_size > 10_000 and (out/'report.html').stat().st_size > 20_000 and str(out) in done.stdout
-    assert '[8/8 ' in done.stdout, 'no progress line'
-    again = console(*short, cwd=tmp_path)
-    assert again.returncode != 0 and 'holds records already: add --resume' in again.stderr and 'Traceback' not in again.stderr
-
-@pytest.mark.slow
-def test_console_goes_on_in_a_pool(tmp_path):
-    out = tmp_path/'out'
-    short = ('--losses', 'inverse,InverseLoss(0.5)', '--epochs', 1, '--bs', 256, '--out', out)
-    assert console(*short, '--seeds', 1, '--workers', 1, cwd=tmp_path).returncode == 0
-    before = {f: f.read_bytes() for f in out.glob('*.json')}
-    more = console(*short, '--seeds', 2, '--workers', 2, '--resume', cwd=tmp_path)
-    assert more.returncode == 0, more.stderr
-    assert len(list(out.glob('*.json'))) == 4 and len(before) == 2 and all(f.read_bytes() == data for f,data in before.items())
-
-def test_console_errors(tmp_path):
-    done = console('--data', 'pets', '--path', tmp_path)
-    assert done.returncode != 0 and f'No images in {tmp_path}/images: expected a folder with images/*.jpg' in done.stderr and 'Traceback' not in done.stderr
 
 # Pools
 
@@ -190,17 +157,184 @@ def test_a_worker_that_cannot_load_the_comparison_fails_its_runs(dls, tmp_path):
     with pytest.raises(RuntimeError, match='not one of 1 runs .* could not load the comparison: ImportError: no such module'):
         LossComparison(dls, losses={'here': Here()}, learner=small_learner, path=tmp_path).fine_tune(1, progress=False, executor=spawn_pool(1))
 
-def test_runs_take_the_gpus_in_turn(monkeypatch):
-    "Run number i goes to GPU i modulo their number; this machine need not have any"
-    from types import SimpleNamespace
-    from fastai_losses import comparison
-    moved = []
-    one = SimpleNamespace(dls=SimpleNamespace(device=torch.device('cuda'), to=moved.append), run=lambda name, seed, **training: (name, seed, training))
-    monkeypatch.setattr(comparison, '_unpacked', lambda packed: one)
-    for name,does in dict(is_available=lambda: True, device_count=lambda: 3, set_device=moved.append).items(): monkeypatch.setattr(torch.cuda, name, does)
-    assert comparison._work(b'', 4, 'run', 'cross-entropy', 42, {'lr': 0.1}) == ('cross-entropy', 42, {'lr': 0.1})
-    comparison._work(b'', 5, 'run', 'cross-entropy', 42, {})
-    assert moved == [torch.device('cuda', 1)]*2 + [torch.device('cuda', 2)]*2
-    one.dls.device = torch.device('cpu')  # data that were put on the CPU stay there
-    comparison._work(b'', 6, 'run', 'cross-entropy', 42, {})
-    assert len(moved) == 4
+# Faults that the first edition had, one test for each kind
+
+def quick(dls, path, losses=None, **kwargs):
+    "A comparison of small networks"
+    own = {'learner': small_learner, **kwargs}
+    return LossComparison(dls, losses=losses or two, path=path, **own)
+
+def train(*args, lr=1e-2, epochs=1, **kwargs):
+    return quick(*args, **kwargs).fine_tune(epochs, lr=lr, progress=False)
+
+def weighted(wgts=None, **kwargs):
+    "Random vectors of two classes, drawn evenly or by weight"
+    block = DataBlock((TransformBlock, CategoryBlock), get_x=ItemGetter(0), get_y=ItemGetter(1),
+                      splitter=IndexSplitter(range(20)))
+    g = torch.Generator().manual_seed(0)
+    items = [(torch.randn(4, generator=g), str(i%2)) for i in range(120)]
+    own = {'bs': 8, 'num_workers': 0, **kwargs}
+    if wgts is None: return block.dataloaders(items, **own)
+    return block.weighted_dataloaders(items, wgts=wgts, **own)
+
+def linear(dls, arch, n_out, **kwargs):
+    return Learner(dls, nn.Sequential(nn.Linear(4, 8), nn.Linear(8, n_out)), splitter=halves, **kwargs)
+def halves(model): return [params(model[0]), params(model[1])]
+
+@pytest.mark.parametrize('other', (
+    dict(wgts=[1.]*60 + [2.]*60), dict(shuffle_train=False), dict(drop_last=False)), ids=str)
+def test_other_drawing_of_batches_is_another_run(tmp_path, other):
+    train(weighted(), tmp_path, learner=linear)
+    with pytest.raises(ValueError, match='data.loaders was'):
+        train(weighted(**other), tmp_path, learner=linear)
+
+def test_an_edited_helper_is_another_run(dls, tmp_path):
+    def learner_with(width):
+        scope = {'small_learner': small_learner, 'width': width}
+        exec('def helper(kwargs): return {**kwargs, "wd": width}\n'
+             'def own(dls, arch, **kwargs): return small_learner(dls, arch, **helper(kwargs))', scope)
+        return scope['own']
+    train(dls, tmp_path, learner=learner_with(0.1))
+    train(dls, tmp_path, learner=learner_with(0.1))
+    with pytest.raises(ValueError, match='learner.function was .own'):
+        train(dls, tmp_path, learner=learner_with(0.2))
+
+def test_what_cannot_be_compared_is_on_record_and_on_the_screen(dls, tmp_path):
+    def own(dls, arch, given=iter([1]), **kwargs): return small_learner(dls, arch, **kwargs)
+    def maker(numbers):
+        def own(dls, arch, **kwargs): return small_learner(dls, arch, **kwargs)
+        own.__defaults__ = None
+        own.__kwdefaults__ = {'given': numbers}
+        return own
+    first = train(dls, tmp_path, learner=maker(i for i in range(3)))
+    assert first.records[0]['unknown'] == ['a generator in the model']
+    with pytest.warns(UserWarning, match='it cannot be told .* a generator in the model'):
+        train(dls, tmp_path, learner=maker(i for i in range(3)))
+
+def test_a_record_of_another_job_is_not_taken_over(dls, tmp_path):
+    "Another process writes a run with another rate into the folder while this one is at work"
+    foreign = train(dls, tmp_path/'elsewhere', lr=1e-3, seeds=[2]).folder/'inverse.seed2.json'
+    def intrude(name, seed):
+        (tmp_path/'here').joinpath(foreign.name).write_bytes(foreign.read_bytes())
+        return []
+    with pytest.raises(ValueError, match='lr was 0.001 there and is 0.01 here'):
+        train(dls, tmp_path/'here', lr=1e-2, seeds=[2], cbs=intrude)
+    assert (tmp_path/'here'/foreign.name).read_bytes() == foreign.read_bytes()
+
+def test_names_that_are_one_file_somewhere(dls, tmp_path):
+    for names in (('Focal', 'focal'), ('a:b', 'a?b'), ('Å', 'Å')):
+        with pytest.raises(ValueError, match='two losses with one name'):
+            quick(dls, tmp_path, {name: CrossEntropy() for name in names})
+    with pytest.raises(ValueError, match='is too long'): quick(dls, tmp_path, {'é'*120: CrossEntropy()})
+
+def test_noise_keeps_the_weights_of_the_items():
+    wgts = [0.]*20 + [1.]*50 + [0.]*50
+    comparison = quick(weighted(wgts), None, learner=linear, noise=0.3)
+    drawn = comparison.make_learner('inverse').dls.train.get_idxs()
+    assert len(drawn) == 100 and max(drawn) < 50
+
+def test_rates_are_tried_on_texts(tmp_path):
+    "Batches of texts are sorted by length: those of a part by the lengths of that part"
+    words = 'a b c d e f'.split()
+    rng = np.random.default_rng(0)
+    texts = [' '.join(rng.choice(words, rng.integers(3, 30))) for _ in range(80)]
+    frame = pd.DataFrame({'text': texts, 'label': ['few' if len(t) < 30 else 'many' for t in texts]})
+    dls = TextDataLoaders.from_df(frame, text_col='text', label_col='label', bs=8, seq_len=20)
+    seen = []
+    class Lengths(Callback):
+        def before_batch(self): seen.append(self.x.shape)
+    def bag(dls, arch, n_out, loss_func, metrics):
+        model = nn.Sequential(nn.EmbeddingBag(len(dls.vocab[0]), 8), nn.Linear(8, n_out))
+        return Learner(dls, model, loss_func=loss_func, metrics=metrics, splitter=halves)
+    tried = LossComparison(dls, losses=[CrossEntropy()], learner=bag, path=tmp_path)
+    tried.fine_tune(1, lr=[1e-3, 1e-1], progress=False)
+    assert tried.records[0]['status'] == 'finished' and tried.records[0]['lr']['lr'] in (1e-3, 1e-1)
+
+def test_nothing_trained_is_not_finished(tmp_path):
+    few = digits_dataloaders(size=8, bs=64)
+    few = with_datasets(few, DatasetView(few.train_ds, range(73)))
+    with pytest.raises(RuntimeError, match='tried on 58 of the 73 training items, which is no batch'):
+        train(few, tmp_path, lr=[1e-6, 1e-1])
+
+def test_balanced_gradients_of_pixels(tmp_path):
+    "The reference has the class axis and the ignored label of the loss"
+    g = torch.Generator().manual_seed(0)
+    def items(n): return [(torch.randn(3, 6, 6, generator=g), mask(g)) for _ in range(n)]
+    def mask(g):
+        labels = torch.randint(0, 4, (6, 6), generator=g)
+        labels[0] = 255
+        return labels
+    dls = DataLoaders.from_dsets(items(16), items(8), bs=4, num_workers=0)
+    dls.c = 4
+    def pixels(dls, arch, n_out, **kwargs): return Learner(dls, nn.Conv2d(3, n_out, 1), **kwargs)
+    losses = [CrossEntropy(axis=1, ignore_index=255), InverseLoss(axis=1, ignore_index=255)]
+    done = LossComparison(dls, losses=losses, learner=pixels, balance_gradients=True, path=tmp_path)
+    done.fine_tune(1, progress=False)
+    assert done.records[0]['scale'] == pytest.approx(1) and done.records[1]['scale'] < 1
+    errors = item_errors(done.records[0])
+    assert errors.shape == (8,) and len(set(errors)) > 2, 'the share of wrong pixels'
+    assert errors.mean() == pytest.approx(done.table().error_rate[1], abs=1e-4)
+
+def test_the_home_folder_and_a_folder_that_holds_runs(dls, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    train(dls, '~/runs')
+    assert (tmp_path/'runs'/'inverse.seed42.json').exists()
+    assert list(quick(dls, '~/runs').table().loss) == list(LossComparison.load('~/runs').table().loss)
+
+def test_other_metrics_and_names_that_matplotlib_reads(dls, tmp_path):
+    done = train(dls, tmp_path, {'Ba$$in': CrossEntropy(), '_hidden': InverseLoss()}, seeds=2)
+    done.plot()
+    assert 'Ba$$in' in done.report(tmp_path/'report.html').read_text()
+
+def test_the_trained_learner(dls, tmp_path):
+    "Trained again, or from the weights that were kept: the same to the last bit"
+    kept = train(dls, tmp_path/'kept', seeds=2, keep='all')
+    again = train(dls, tmp_path/'not', seeds=2)
+    assert len(list((tmp_path/'kept'/'weights').iterdir())) == 4
+    for seed in (42, 43):
+        a,b = (c.learner('inverse', seed).model.state_dict() for c in (kept, again))
+        assert all((a[k] == b[k]).all() for k in a)
+    losses = kept.runs().set_index(['loss', 'seed']).valid_loss
+    assert again.learner('inverse', 43).validate()[0] == pytest.approx(losses['inverse', 43], rel=1e-6)
+    with pytest.raises(ValueError, match='no finished run of .focal.: there are runs of'):
+        kept.learner('focal')
+
+# Ended from outside
+
+_in_a_pool = _comparing.replace('.fine_tune(1, progress=False)', '.fine_tune(50, progress=False, executor=spawn_pool(2))')
+def _guarded(code):
+    "The same, as a script that processes can read"
+    lines = code.strip().splitlines()
+    body = '\n'.join(f'    {line}' for line in lines if not line.startswith(('import', 'from')))
+    return '\n'.join([l for l in lines if l.startswith(('import', 'from'))]) + f"\nif __name__ == '__main__':\n{body}\n"
+
+def children(pid):
+    "Ids of the processes that a process has started"
+    found = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True)
+    return [int(p) for p in found.stdout.split()]
+
+@pytest.mark.parametrize('sent', (signal.SIGINT, signal.SIGKILL), ids=lambda s: s.name)
+def test_a_pool_ends_with_its_parent(tmp_path, sent):
+    "Within ten seconds, and no process is left"
+    script = tmp_path/'script.py'
+    script.write_text(_guarded(_in_a_pool))
+    parent = subprocess.Popen([sys.executable, '-W', 'ignore', script, tmp_path/'runs', '2'],
+                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline,workers = time.time() + 120,[]
+    while len(workers) < 3 and time.time() < deadline: time.sleep(0.2); workers = children(parent.pid)
+    time.sleep(8)  # they are at work
+    start = time.time()
+    parent.send_signal(sent)
+    parent.communicate(timeout=30)
+    def alive(): return [p for p in workers if Path(f'/proc/{p}').exists()]
+    while alive() and time.time() < start + 10: time.sleep(0.1)
+    assert not alive() and time.time() - start < 10
+
+def test_a_script_without_a_guard_is_told(tmp_path):
+    script = tmp_path/'script.py'
+    script.write_text(_in_a_pool)
+    start = time.time()
+    done = subprocess.run([sys.executable, '-W', 'ignore', script, tmp_path/'runs', '2'],
+                          env=environment, capture_output=True, text=True)
+    assert "needs the line `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path/'runs').glob('*.json'))

@@ -53,7 +53,7 @@ def test_wheel(copy, tmp_path):
     assert 'fastai_losses/py.typed' in names  # type hints are for type checkers too
     assert not [n for n in names if not n.startswith('fastai_losses')]
     entry_points = zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith('entry_points.txt'))).decode()
-    assert 'compare_losses = fastai_losses.comparison:compare_losses' in entry_points
+    assert 'compare_losses = fastai_losses.console:compare_losses' in entry_points
     run(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', tmp_path/'site', wheel, cwd=tmp_path)
     env = {**os.environ, 'PYTHONPATH': str(tmp_path/'site')}
     code = 'import fastai_losses, fastai_losses.all as a; print(fastai_losses.__file__, fastai_losses.__version__, a.InverseLoss(0.2))'
