@@ -6,77 +6,347 @@
 __all__ = ['compare_losses']
 
 # %% ../nbs/09e_console.ipynb #h3
-import os,re,sys
+import re,signal,sys,threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-import torchvision
+from types import SimpleNamespace
+import torch,torchvision
 from fastcore.script import call_parse,store_true
+from fastai.data.core import DataLoaders
+from fastai.data.external import fastai_cfg
+from fastai.vision.learner import create_vision_model,vision_learner
 from .catalogue import first_losses,loss_named,package_losses
-from .comparison import LossComparison,_at_least
-from .data import *
-from .learners import small_learner
+from .comparison import LossComparison
+from .data import digits_dataloaders,pets_dataloaders
+from .learners import *
+from fastai_losses.own_data import (counted,dataloaders_of,described,image_size,short,
+    understand)
 from .pools import cores,spawn_pool
+from .probability import CrossEntropy
+from .views import labels_of
 
-# %% ../nbs/09e_console.ipynb #062
-def _arch(name):
-    "The torchvision model function of that name"
-    models = torchvision.models.list_models(module=torchvision.models)
-    if name in models: return getattr(torchvision.models, name)
-    near = get_close_matches(name, models, 3) or models[:3]
-    raise ValueError(f"no torchvision model {name!r}; the nearest are {', '.join(near)}")
+# %% ../nbs/09e_console.ipynb #d1
+@dataclass(frozen=True)
+class Defaults:
+    "What to do where the user does not say"
+    arch:str           # Model
+    losses:str         # 'all' or 'first'
+    epochs:int|None    # With the whole model, after one with the body frozen; None: `enough_epochs`
+    seeds:int          # Number of runs of each loss
+    lr:float|None=None # Learning rate; None: fastai's
 
-def _listed(text, n_classes):
-    "The losses of a comma-separated list; 'all' and 'seeds' stand for several"
-    if text in ('all', 'seeds'): return package_losses(n_classes) if text == 'all' else first_losses()
-    return [loss_named(t, n_classes) for t in re.split(r',(?![^(]*\))', text)]
+@dataclass(frozen=True)
+class DataSet:
+    "A data set with a name of its own"
+    make:object        # Function of size, bs and the options that gives DataLoaders
+    size:int           # Side of the images
+    defaults:Defaults
+    options:tuple=()   # Of the console, that only this data set takes
 
-def _lr_from(text):
-    "The learning rate, as `fine_tune` takes it"
-    return text if text == 'find' else _numbers('lr', text, float)
+# %% ../nbs/09e_console.ipynb #d2
+DATA_SETS = {
+    'digits': DataSet(digits_dataloaders, 16, Defaults('small', 'all', 3, 3, 1e-2)),
+    'pets': DataSet(pets_dataloaders, 224, Defaults('resnet18', 'first', 1, 1),
+                    options=('path', 'official')),
+}
 
-def _numbers(option, text, kind):
-    "A number, or a comma-separated list of them"
-    try: numbers = [kind(t) for t in text.split(',')]
-    except ValueError: raise ValueError(f"--{option} takes numbers, several separated by commas, got {text!r}") from None
+OWN_DATA = {
+    'images': Defaults('resnet18', 'first', 3, 3),
+    'small images': Defaults('small', 'all', None, 3, 1e-2),
+    'text': Defaults('small', 'all', None, 3, 1e-2),
+    'table': Defaults('tabular', 'all', None, 3, 1e-2),
+}
+
+def enough_epochs(
+    n_batches:int,  # In an epoch
+)->int:
+    "Choose epochs that make about 200 steps, and 3 to 30 of them, for a small model from scratch"
+    return max(3, min(30, round(200/max(n_batches, 1))))
+
+# %% ../nbs/09e_console.ipynb #l1
+def losses_from(
+    text:str,       # 'all', 'first', or names separated by commas
+    n_classes:int,  # For losses that have to know
+):                  # Dict by name, or list of (name, loss)
+    "The losses that a text names; a ValueError for a name that there is not"
+    if text == 'all': return package_losses(n_classes)
+    if text == 'first': return first_losses()
+    return [loss_named(name, n_classes) for name in re.split(r',(?![^(]*\))', text)]
+
+def numbers_from(
+    option:str,  # Name of the option, for the error
+    text:str,    # A number, or several separated by commas
+    kind:type,   # int or float
+):               # A number, or a list of them
+    "The numbers in a text; a ValueError if there are none"
+    try: numbers = [kind(o) for o in text.split(',')]
+    except ValueError: raise ValueError(f"--{option} is {text!r}. "
+        "Expected a number, or several separated by commas.") from None
     return numbers if len(numbers) > 1 else numbers[0]
 
+def rate_from(
+    text:str|None,  # 'find', or numbers; None: the default
+    default,        # Learning rate where the user does not say
+):
+    "The learning rate, as `fine_tune` takes it"
+    if text is None: return default
+    return text if text == 'find' else numbers_from('lr', text, float)
+
+# %% ../nbs/09e_console.ipynb #a1
+_learners = {
+    'images': {'small': small_learner},
+    'text': {'small': small_text_learner, 'awd_lstm': awd_lstm_learner},
+    'table': {'tabular': table_learner},
+}
+
+def timm_models()->list:
+    "Names of timm's models, none if it is not installed"
+    if not find_spec('timm'): return []
+    import timm
+    return timm.list_models()
+
+def image_model(
+    name:str,  # Of a torchvision or timm model
+):             # A function, or a name, as `vision_learner` takes it
+    "The torchvision or timm model of that name; a ValueError names the nearest"
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name in known: return getattr(torchvision.models, name)
+    of_timm = timm_models()
+    if name.split('.')[0] in of_timm: return name
+    near = get_close_matches(name, ['small', *known, *of_timm], 3) or ['small', 'resnet18']
+    where = "torchvision or timm" if of_timm else "torchvision (timm is not installed)"
+    raise ValueError(f"No model {name!r} in {where}. Did you mean {' or '.join(near)}?")
+
+def model_named(
+    name:str,         # As given by --arch
+    kind:str,         # 'images', 'text' or 'table'
+    pretrained:bool,  # Whether to start from pretrained weights, where there are any
+)->dict:              # Arguments of LossComparison
+    "The learner function, and what it takes"
+    own = _learners[kind]
+    weights = {'pretrained': pretrained} if name == 'awd_lstm' else {}
+    if name in own: return {'learner': own[name], **weights}
+    if kind != 'images': raise ValueError(f"No model {name!r} for data of kind {kind}. "
+        f"Expected --arch {' or '.join(own)}.")
+    return {'learner': vision_learner, 'arch': image_model(name), 'pretrained': pretrained}
+
+# %% ../nbs/09e_console.ipynb #a4
+def fetch_weights(
+    dls:DataLoaders,
+    learner,          # Learner function
+    arch=None,        # As `vision_learner` takes it
+    pretrained=False, # Whether there is something to fetch
+):
+    "Fetch the pretrained weights; a ValueError if they cannot be had"
+    if not pretrained: return
+    try:
+        if learner is awd_lstm_learner: learner(dls, loss_func=CrossEntropy(), n_out=2)
+        elif isinstance(arch, str): fetch_timm(arch)
+        else: create_vision_model(arch, 2, pretrained=True)
+    except Exception as e:
+        name,reason = arch_name(learner, arch),f'{type(e).__name__}: {short(e, 100)}'
+        raise ValueError(f"The pretrained weights of {name} cannot be had ({reason}). "
+            "Add --no-pretrained to start from random ones.") from e
+
+def fetch_timm(name:str):
+    "Fetch the weights of a timm model"
+    import timm
+    timm.create_model(name, pretrained=True)
+
+def arch_name(
+    learner,    # Learner function
+    arch=None,  # As `vision_learner` takes it
+    **kwargs,   # Not used
+)->str:
+    "The name of a model as --arch takes it"
+    own = {f: name for names in _learners.values() for name,f in names.items()}
+    return own.get(learner) or getattr(arch, '__name__', arch)
+
+# %% ../nbs/09e_console.ipynb #s1
+@dataclass(frozen=True)
+class Start:
+    "What the comparison starts from"
+    dls:DataLoaders
+    kind:str           # 'images', 'text' or 'table'
+    words:str          # What the data are
+    defaults:Defaults
+    notes:tuple=()     # What was left out
+
+def describe_dataloaders(
+    dls:DataLoaders,  # Of images, one label each
+)->str:
+    "Describe the images and classes of DataLoaders in a line"
+    labels = [str(dls.vocab[int(i)]) for dl in dls.loaders for i in labels_of(dl.dataset)]
+    return described('images', labels, len(dls.valid_ds), 'a random fifth')
+
+def start_known(
+    o:SimpleNamespace,  # The options
+)->Start:
+    "Make the DataLoaders of a data set with a name"
+    known = DATA_SETS[o.data]
+    only = {name: getattr(o, name) for name in known.options}
+    dls = known.make(size=o.size or known.size, bs=o.bs or 64, **only, **loaders(o))
+    return Start(dls, 'images', describe_dataloaders(dls), known.defaults)
+
+# %% ../nbs/09e_console.ipynb #s1b
+def n_workers(
+    given:int|None,  # As given
+)->int:
+    "Number of processes: as given, or one for each core (at most 4), but 1 with a GPU"
+    if given is not None and given < 1:
+        raise ValueError(f"--workers is {given}. Expected at least 1.")
+    if given is not None: return given
+    return 1 if torch.cuda.is_available() else min(4, cores())
+
+def loaders(
+    o:SimpleNamespace,  # The options
+)->dict:                # Arguments of the DataLoaders
+    "No processes of their own for DataLoaders, where several processes train"
+    return {'num_workers': 0} if n_workers(o.workers) > 1 else {}
+
+# %% ../nbs/09e_console.ipynb #s2
+def have_awd_weights()->bool:
+    "Whether the pretrained weights of AWD-LSTM are on this machine"
+    return (fastai_cfg().path('model')/'wt103-fwd').exists()
+
+def own_defaults(
+    data,        # As `understand` gives it
+    size:int|None,  # Side of the images, as given
+)->Defaults:
+    "The defaults for data of this kind"
+    if data.kind == 'text' and have_awd_weights(): return Defaults('awd_lstm', 'first', 3, 3)
+    if data.kind != 'images': return OWN_DATA[data.kind]
+    is_small = (size or image_size(data.inputs.input)) <= 64
+    return OWN_DATA['small images' if is_small else 'images']
+
+def start_own(
+    o:SimpleNamespace,  # The options
+)->Start:
+    "Look at a folder or CSV file and make its DataLoaders"
+    if not Path(o.data).expanduser().exists(): raise ValueError(f"No folder or file {o.data!r}. "
+        f"Expected --data {', '.join(DATA_SETS)}, a folder of images by class, or a CSV file.")
+    data = understand(o.data, o.kind, o.input, o.label)
+    dls = dataloaders_of(data, bs=o.bs, size=o.size, **loaders(o))
+    return Start(dls, data.kind, str(data), own_defaults(data, o.size), data.notes)
+
+# %% ../nbs/09e_console.ipynb #s4
+def check_options(
+    o:SimpleNamespace,  # The options
+):
+    "Refuse options that do not go together, with a ValueError"
+    of_known = {name for known in DATA_SETS.values() for name in known.options}
+    here = DATA_SETS[o.data].options if o.data in DATA_SETS else ('kind', 'input', 'label')
+    for name in sorted(of_known | {'kind', 'input', 'label'}):
+        if getattr(o, name) and name not in here:
+            raise ValueError(f"--{name} does not go with --data {o.data}. Leave it out.")
+    if o.resume and not o.out: raise ValueError("--resume goes on with the records in --out, "
+        "which is not given. Add --out FOLDER.")
+    if o.out and not o.resume and any(Path(o.out).expanduser().glob('*.json')): raise ValueError(
+        f"{o.out} holds records already. Add --resume to go on with them, or choose another --out.")
+    if o.bs is not None and o.bs < 1: raise ValueError(f"--bs is {o.bs}. Expected at least 1.")
+    if o.export and not Path(o.export).expanduser().absolute().parent.is_dir():
+        raise ValueError(f"--export {o.export}: there is no such folder. Make it first.")
+
+# %% ../nbs/09e_console.ipynb #r1
+def comparison_from(
+    o:SimpleNamespace,  # The options
+    start:Start,
+)->LossComparison:
+    "Make the comparison and say what was understood"
+    arch = o.arch or start.defaults.arch
+    model = model_named(arch, start.kind, not o.no_pretrained)
+    losses = losses_from(o.losses or start.defaults.losses, start.dls.c)
+    seeds = numbers_from('seeds', o.seeds, int) if o.seeds else start.defaults.seeds
+    keep = {'keep': 'best'} if o.export else {}
+    comparison = LossComparison(start.dls, losses=losses, seeds=seeds, path=o.out, threads=1,
+                                **keep, **model)
+    n_seeds = len(seeds) if isinstance(seeds, list) else seeds
+    pretrained = 'pretrained ' if model.get('pretrained') else ''
+    print(f"{start.words}; model {pretrained}{arch}; "
+          f"{counted(len(losses), 'loss', 'losses')}, {counted(n_seeds, 'run')} each")
+    for note in start.notes: print(f"note: {note}")
+    fetch_weights(start.dls, **model)
+    return comparison
+
+# %% ../nbs/09e_console.ipynb #r2
+def train_all(
+    o:SimpleNamespace,  # The options
+    comparison:LossComparison,
+    defaults:Defaults,
+):
+    "Make the runs that are missing"
+    workers = n_workers(o.workers)
+    epochs = defaults.epochs or enough_epochs(len(comparison.dls.train))
+    if o.epochs is not None: epochs = o.epochs
+    race = {'race': True} if o.race else {}
+    comparison.fine_tune(epochs, lr=rate_from(o.lr, defaults.lr), **race,
+                         executor=None if workers == 1 else spawn_pool(workers))
+
+def show_results(
+    o:SimpleNamespace,  # The options
+    comparison:LossComparison,
+):
+    "Print verdict and table, and write picture, report and the best Learner"
+    folder,best = comparison.folder,comparison.table().loss.iloc[0]
+    print(f"\n{comparison.verdict()}\n\n{comparison}\n")
+    comparison.plot().savefig(folder/'plot.png', dpi=120)
+    comparison.report(folder/'report.html')
+    if o.export: comparison.learner(best).export(Path(o.export).expanduser().absolute())
+    print(f"records {folder}/*.json\nplot    {folder}/plot.png\nreport  {folder}/report.html")
+    if o.export: print(f"Learner {o.export} ({best})")
+
+# %% ../nbs/09e_console.ipynb #r4
+def print_anything():
+    "Let what the terminal cannot show be printed as an escape"
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
+
+@contextmanager
+def stopped_by_sigterm():
+    "Within it, SIGTERM ends the program as Ctrl-C does"
+    def stop(*_): raise KeyboardInterrupt
+    if threading.current_thread() is not threading.main_thread():  # which alone can do so
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try: yield
+    finally: signal.signal(signal.SIGTERM, before)
+
+# %% ../nbs/09e_console.ipynb #r6
 @call_parse
 def compare_losses(
-    data:str='digits',     # 'digits', which come with scikit-learn, or 'pets', which are downloaded or in --path
-    path:str=None,         # Folder with images/ and annotations/ of Oxford-IIIT Pets, for --data pets
-    arch:str=None,         # A torchvision model, or 'small'; by default a pretrained resnet18 for pets and 'small' from scratch for digits
-    losses:str=None,       # Comma-separated: names, or as in Python such as "InverseLoss(0.5)"; 'all' (default for digits), or 'seeds' for the four of the first experiment (default for pets)
-    epochs:int=None,       # Epochs with the whole model, after one with the body frozen; 1 for pets, 3 for digits
-    seeds:str=None,        # Number of runs of each loss, or their seeds as in 1,2,3; 1 for pets, 3 for digits
-    lr:str=None,           # Learning rate, 'find', or several to choose from for each loss as in 1e-3,1e-2; by default fastai's 2e-3, and 1e-2 for the small model
-    workers:int=None,      # Processes to run in; by default 1 for pets, and for digits one for each core, up to 4
-    out:str=None,          # Folder for records, table and plot; a new one under comparisons/ if not given
+    data:str='digits',  # 'digits', 'pets', a folder of images by class, or a CSV file
+    input:str=None,     # Column of the CSV file's images or texts, for a table several, as in a,b
+    label:str=None,     # Column of the CSV file's labels
+    kind:str=None,      # What the CSV file holds: images, text or table
+    arch:str=None,      # Model: of torchvision or timm, or small, awd_lstm, tabular
+    no_pretrained:store_true=False,  # Start from random weights
+    losses:str=None,    # 'all', 'first', or names separated by commas, such as "InverseLoss(0.5)"
+    epochs:int=None,    # Epochs with the whole model, after one with the body frozen
+    seeds:str=None,     # Number of runs of each loss, or their seeds, as in 1,2,3
+    lr:str=None,        # Learning rate, 'find', or several to choose from, as in 1e-3,1e-2
+    race:store_true=False,  # Drop losses that are surely worse than the best
+    workers:int=None,   # Processes; by default one for each core, up to 4, and one with a GPU
+    out:str=None,       # Folder of the records; by default a new one under comparisons/
     resume:store_true=False,  # Go on with the records in --out
-    size:int=None,         # Side of the images in pixels; 224 for pets, 16 for digits
-    bs:int=64,             # Batch size
-    official:store_true=False,  # For pets, validate on the official test set in place of a random fifth
+    export:str=None,    # File for the trained Learner of the best loss
+    size:int=None,      # Side of the images in pixels
+    bs:int=None,        # Batch size
+    path:str=None,      # For --data pets: folder with images/ and annotations/
+    official:store_true=False,  # For --data pets: validate on the official test set
 ):
-    "Train the same model with several losses and show which has the lowest error rate, and how sure that is"
+    "Train one model with several losses; say which has the lowest error rate, and how sure that is"
+    o = SimpleNamespace(**locals())
+    print_anything()
     try:
-        if data not in ('digits', 'pets'): raise ValueError(f"data must be 'digits' or 'pets', got {data!r}")
-        for name,value in {'path': path, 'official': official}.items():
-            if value and data != 'pets': raise ValueError(f"--{name} is for --data pets, got it with --data {data}")
-        if resume and not out: raise ValueError("--resume goes on with the records in --out, which is not given")
-        if out and not resume and any(Path(out).glob('*.json')): raise ValueError(f"{out} holds records already: add --resume to go on with them, or choose another --out")
-        pets = data == 'pets'
-        arch = arch or ('resnet18' if pets else 'small')
-        model = {'learner': small_learner} if arch == 'small' else {'arch': _arch(arch), 'pretrained': pets}
-        n_seeds = (1 if pets else 3) if seeds is None else _numbers('seeds', seeds, int)
-        _at_least('bs', bs, 1)
-        chosen = _listed(losses or ('seeds' if pets else 'all'), 37 if pets else 10)
-        dls = pets_dataloaders(path, size=size or 224, bs=bs, official=official) if pets else digits_dataloaders(size=size or 16, bs=bs)
-        workers = (1 if pets else min(4, cores())) if workers is None else workers
-        comparison = LossComparison(dls, losses=chosen, seeds=n_seeds, path=out, **model)
-        print(f"{len(comparison.losses)} losses, {len(comparison.seeds_to_run)} runs each, {arch}, {len(dls.train_ds)} training and {len(dls.valid_ds)} validation images of {dls.c} classes")
-        comparison.fine_tune((1 if pets else 3) if epochs is None else epochs, executor=None if workers == 1 else spawn_pool(workers), lr=_lr_from(lr) if lr else 1e-2 if arch == 'small' else None)
-        print(f"\n{comparison}\n")
-        plot,report = comparison.folder/'plot.png',comparison.report(comparison.folder/'report.html')
-        comparison.plot().savefig(plot, dpi=120)
-    except KeyboardInterrupt: sys.exit("compare_losses: stopped; the runs that were finished are kept, and --out with --resume goes on from there")
+        with stopped_by_sigterm():
+            check_options(o)
+            start = start_known(o) if data in DATA_SETS else start_own(o)
+            comparison = comparison_from(o, start)
+            train_all(o, comparison, start.defaults)
+            show_results(o, comparison)
+    except KeyboardInterrupt: sys.exit("compare_losses: stopped. Finished runs are kept, and "
+        "--out FOLDER --resume goes on from there.")
     except (ValueError, TypeError, OSError, RuntimeError) as e: sys.exit(f"compare_losses: {e}")
-    print(f"records {comparison.folder}/*.json\nplot    {plot}\nreport  {report}")
