@@ -419,6 +419,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_losses.intervals._seed_margin': ( 'intervals.html#_seed_margin',
                                                                                    'fastai_losses/intervals.py'),
                                          'fastai_losses.intervals._stacked': ('intervals.html#_stacked', 'fastai_losses/intervals.py'),
+                                         'fastai_losses.intervals._usual_v_s': ('intervals.html#_usual_v_s', 'fastai_losses/intervals.py'),
                                          'fastai_losses.intervals.balanced': ('intervals.html#balanced', 'fastai_losses/intervals.py'),
                                          'fastai_losses.intervals.beta_outcomes': ( 'intervals.html#beta_outcomes',
                                                                                     'fastai_losses/intervals.py'),
