@@ -240,24 +240,24 @@ def _train(self:LossComparison, plan, rate, executor, progress, race=False, marg
     with Pool(plan, executor) if executor else Here(plan) as way:
         todo,lost = _with_rates(todo, RecordFolder(self.folder/'rates', False), way, jobs[0].seed)
         _fail(lost, writer, plan)
-        _run_all(todo, way, writer, bar, self._drop(margin, progress) if race else None)
+        contest = _Race(self.losses, len(self.seeds_to_run), margin, progress) if race else None
+        _run_all(todo, way, writer, bar, contest)
     writer.records.sort(key=lambda r: r['started'])
     _check_any_finished(writer.records[:], known)
     return self
 
 # %% ../nbs/09_comparison.ipynb #068
-def _run_all(jobs, way, writer, bar, drop):
-    "Run jobs: all of them, or seed by seed where `drop` says after each who is out"
-    rounds = [jobs] if drop is None else [[j for j in jobs if j.seed == s]
+def _run_all(jobs, way, writer, bar, race):
+    "Run jobs: all of them, or in a race seed by seed, without the losses that are out"
+    rounds = [jobs] if race is None else [[j for j in jobs if j.seed == s]
                                           for s in dict.fromkeys(j.seed for j in jobs)]
-    out = set()
-    for jobs in rounds:
-        left = [job for job in jobs if job.name not in out]
+    if race and writer.records: race.look(writer.records)
+    for jobs in rounds if not (race and race.over) else ():
+        left = jobs if race is None else [job for job in jobs if job.name in race.names]
         for job,record in way(run, left, writer.folder.find, bar.tick):
             bar.finished(writer(job, record))
-        if drop is None: return
-        out = drop(writer.records)
-        if out is None: return
+        if race: race.look(writer.records)
+        if race and race.over: return
 
 def _epochs_of(plan):
     "Epochs of one run, for the progress bar"
@@ -280,26 +280,35 @@ def _outcomes(records, names):
     return {name: np.stack([of[s] for s in sorted(seeds)]) for name,of in by_seed.items() if seeds}
 
 # %% ../nbs/09_comparison.ipynb #071
-@patch
-def _drop(self:LossComparison, margin, shown):
-    "Function of the records so far that gives the losses that are out, or None when the race is over"
-    out = {}
-    def say(text):
-        if shown: print(text, flush=True)
-    def after(records):
-        for name in self.losses:
-            if name not in out and any(r['loss'] == name and r['status'] != 'finished' for r in records):
-                out[name] = say(f"{name} is out: not all of its runs finished")
-        errors = _outcomes(records, [n for n in self.losses if n not in out])
-        if not errors: return None
-        now = race_rule(errors, len(self.losses), number_of_looks(len(self.seeds_to_run)), margin)
+class _Race:
+    "Which losses are out, and whether the race is over; says so as it happens"
+    def __init__(self, names, n_seeds, margin, shown):
+        self.names,self.looks,self.margin,self.shown = list(names),number_of_looks(n_seeds),margin,shown
+        self.n_losses,self.over = len(self.names),False
+
+    def look(self, records):
+        "After a seed: take out who cannot be the best"
+        unfinished = {r['loss'] for r in records if r['status'] != 'finished'}
+        self._out([n for n in self.names if n in unfinished], 'not all of its runs finished')
+        errors = _outcomes(records, self.names)
+        if not errors: self.over = True; return
+        now = race_rule(errors, self.n_losses, self.looks, self.margin)
         seeds = len(next(iter(errors.values())))
-        for name in now.out: out[name] = say(f"{name} is out after {seeds} seeds: surely not the best")
-        left = [n for n in errors if n not in out]
-        if now.over: say(f"the race is over after {seeds} seeds: {', '.join(left)} "
-                         f"{'lie within ' + str(100*margin) + ' points' if len(left) > 1 else 'is left'}")
-        return None if now.over else set(out)
-    return after
+        self._out(now.out, f'surely not the best after {seeds} seeds')
+        self.over = now.over or not self.names
+        if self.over: self._say(f"the race is over after {seeds} seeds: {self._left()}")
+
+    def _left(self):
+        if len(self.names) < 2: return f"{', '.join(self.names) or 'no loss'} is left"
+        return f"{', '.join(self.names)} lie within {100*self.margin:g} points of the best"
+
+    def _out(self, names, reason):
+        for name in names:
+            self.names.remove(name)
+            self._say(f"{name} is out: {reason}")
+
+    def _say(self, text):
+        if self.shown: print(text, flush=True)
 
 # %% ../nbs/09_comparison.ipynb #072
 @patch
@@ -316,6 +325,8 @@ def fine_tune(self:LossComparison,
     """Train with each loss and seed that the folder has no record of yet. Every finished run is on
     disk at once. RuntimeError if no run could be finished, OSError if the folder cannot be written"""
     _at_least('epochs', epochs, 0)
+    if not 0 <= margin < 1: raise ValueError(
+        f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
     plan = self._plan(method, {argument_of(method, _epochs): epochs, **kwargs})
     return self._train(plan, LearningRate.asked(lr), executor, progress, race, margin)
 
