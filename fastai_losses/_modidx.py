@@ -388,6 +388,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_losses.identity._frame': ('identity.html#_frame', 'fastai_losses/identity.py'),
                                         'fastai_losses.identity._function': ('identity.html#_function', 'fastai_losses/identity.py'),
                                         'fastai_losses.identity._globals': ('identity.html#_globals', 'fastai_losses/identity.py'),
+                                        'fastai_losses.identity._hashable': ('identity.html#_hashable', 'fastai_losses/identity.py'),
                                         'fastai_losses.identity._is_package': ('identity.html#_is_package', 'fastai_losses/identity.py'),
                                         'fastai_losses.identity._kind': ('identity.html#_kind', 'fastai_losses/identity.py'),
                                         'fastai_losses.identity._labels': ('identity.html#_labels', 'fastai_losses/identity.py'),

@@ -289,9 +289,9 @@ def show_results(
     o:SimpleNamespace,  # The options
     comparison:LossComparison,
 ):
-    "Print verdict and table, and write picture, report and the best Learner"
+    "Print the verdict and the table, and write picture, report and the best Learner"
     folder,best = comparison.folder,comparison.table().loss.iloc[0]
-    print(f"\n{comparison.verdict()}\n\n{comparison}\n")
+    print(f"\n{comparison}\n")
     comparison.plot().savefig(folder/'plot.png', dpi=120)
     comparison.report(folder/'report.html')
     if o.export: comparison.learner(best).export(Path(o.export).expanduser().absolute())

@@ -484,7 +484,7 @@ def understand_csv(
     check_given(labels, f"label in {label!r}", "Fill them in, or leave these rows out.")
     valid,split = which_validate(table, labels, seed)
     inputs,keep,notes = _inputs[kind](table[columns], path.parent, labels, valid)
-    what = f'{len(columns)} columns' if kind == 'table' else f'column {columns[0]!r}'
+    what = counted(len(columns), 'column') if kind == 'table' else f'column {columns[0]!r}'
     told = f'labels in {label!r}, {kind} in {what}'
     return Understood(path.parent, kind, inputs[keep], labels[keep].to_numpy(), valid[keep],
                       split, told, tuple(notes))
