@@ -7,6 +7,7 @@
 PYTHON ?= python3
 DATA ?= digits
 ARGS ?=
+# for notebooks that import fastai before this package, which otherwise keeps these from the user
 export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script,ignore:IProgress not found
 
 .PHONY: compare test bench conformance docs readme

@@ -116,7 +116,8 @@ def image_model(
     if name in known: return getattr(torchvision.models, name)
     of_timm = timm_models()
     if name.split('.')[0] in of_timm: return name
-    near = get_close_matches(name, ['small', *known, *of_timm], 3) or ['small', 'resnet18']
+    names = dict.fromkeys(['small', *known, *of_timm])
+    near = get_close_matches(name, names, 3) or ['small', 'resnet18']
     where = "torchvision or timm" if of_timm else "torchvision (timm is not installed)"
     raise ValueError(f"No model {name!r} in {where}. Did you mean {' or '.join(near)}?")
 
@@ -233,22 +234,36 @@ def start_own(
     return Start(dls, data.kind, str(data), own_defaults(data, o.size), data.notes)
 
 # %% ../nbs/09e_console.ipynb #s4
+def check_data_options(
+    o:SimpleNamespace,  # The options
+):
+    "Refuse options of other data than --data, with a ValueError"
+    of_csv = ('kind', 'input', 'label')
+    here = DATA_SETS[o.data].options if o.data in DATA_SETS else of_csv
+    special = [*of_csv, *(name for known in DATA_SETS.values() for name in known.options)]
+    wrong = [name for name in special if getattr(o, name) and name not in here]
+    if wrong: raise ValueError(f"--{wrong[0]} does not go with --data {o.data}. Leave it out.")
+
+# %% ../nbs/09e_console.ipynb #s5
+def check_files(
+    o:SimpleNamespace,  # The options
+):
+    "Refuse folders and files that cannot be written or gone on with, with a ValueError"
+    if o.resume and not o.out: raise ValueError("--resume goes on with the records in --out, "
+        "which is not given. Add --out FOLDER.")
+    recorded = o.out and any(Path(o.out).expanduser().glob('*.json'))
+    if recorded and not o.resume: raise ValueError(f"{o.out} holds records already. "
+        "Add --resume to go on with them, or choose another --out.")
+    if o.export and not Path(o.export).expanduser().absolute().parent.is_dir():
+        raise ValueError(f"--export {o.export}: there is no such folder. Make it first.")
+
 def check_options(
     o:SimpleNamespace,  # The options
 ):
     "Refuse options that do not go together, with a ValueError"
-    of_known = {name for known in DATA_SETS.values() for name in known.options}
-    here = DATA_SETS[o.data].options if o.data in DATA_SETS else ('kind', 'input', 'label')
-    for name in sorted(of_known | {'kind', 'input', 'label'}):
-        if getattr(o, name) and name not in here:
-            raise ValueError(f"--{name} does not go with --data {o.data}. Leave it out.")
-    if o.resume and not o.out: raise ValueError("--resume goes on with the records in --out, "
-        "which is not given. Add --out FOLDER.")
-    if o.out and not o.resume and any(Path(o.out).expanduser().glob('*.json')): raise ValueError(
-        f"{o.out} holds records already. Add --resume to go on with them, or choose another --out.")
+    check_data_options(o)
+    check_files(o)
     if o.bs is not None and o.bs < 1: raise ValueError(f"--bs is {o.bs}. Expected at least 1.")
-    if o.export and not Path(o.export).expanduser().absolute().parent.is_dir():
-        raise ValueError(f"--export {o.export}: there is no such folder. Make it first.")
 
 # %% ../nbs/09e_console.ipynb #r1
 def comparison_from(
@@ -289,9 +304,9 @@ def show_results(
     o:SimpleNamespace,  # The options
     comparison:LossComparison,
 ):
-    "Print verdict and table, and write picture, report and the best Learner"
+    "Print the verdict and the table, and write picture, report and the best Learner"
     folder,best = comparison.folder,comparison.table().loss.iloc[0]
-    print(f"\n{comparison.verdict()}\n\n{comparison}\n")
+    print(f"\n{comparison}\n")
     comparison.plot().savefig(folder/'plot.png', dpi=120)
     comparison.report(folder/'report.html')
     if o.export: comparison.learner(best).export(Path(o.export).expanduser().absolute())

@@ -81,8 +81,11 @@ def _array(d, o):
     if o.dtype.hasobject: return d.all(o.ravel().tolist())
     return f'{o.dtype} {o.shape} {_digest(np.ascontiguousarray(o).tobytes())}'
 
+def _hashable(v): return repr(list(v)) if isinstance(v, (list, L)) else v
+
 def _frame(d, o):
-    hashes = pd.util.hash_pandas_object(o).values
+    try: hashes = pd.util.hash_pandas_object(o).values
+    except TypeError: hashes = pd.util.hash_pandas_object(o.map(_hashable)).values  # lists of words
     return f'{list(getattr(o, "columns", []))} {_digest(hashes.tobytes())}'
 
 def _mapping(d, o): return ' '.join(sorted(f'{d(k)}: {d(v)}' for k,v in o.items()))
@@ -211,7 +214,8 @@ def _sources(ds):
     "Paths of the items below their common folder, or the table that they come from"
     items = getattr(ds, 'items', None)
     if hasattr(items, 'iloc'): return items
-    paths = [str(o) for o in items if isinstance(o, PurePath)] if items is not None else []
+    first = [o[0] if isinstance(o, tuple) and o else o for o in ([] if items is None else items)]
+    paths = [str(o) for o in first if isinstance(o, PurePath)]
     above = len(os.path.commonpath(paths)) if len(paths) > 1 else 0
     return [p[above:] for p in paths]
 

@@ -97,10 +97,10 @@ def checked(
 )->Understood:  # The same; a ValueError if no model can be trained and judged on it
     "Check that there are two classes or more, and that each that validates also trains"
     counts,trains = Counter(data.labels),Counter(data.labels[~data.valid])
-    if len(counts) < 2: raise ValueError(f"{data.path} has only one class ({few_of(counts)}). "
+    if len(counts) < 2: raise ValueError(f"There is only one class ({few_of(counts)}). "
         "A classification needs at least 2.")
-    if max(counts.values()) == 1: raise ValueError(f"Each of the {len(counts):,} items in "
-        f"{data.path} has a label of its own. Expected classes of several items.")
+    if max(counts.values()) == 1: raise ValueError(f"Each of the {len(counts):,} items "
+        "has a label of its own. Expected classes of several items.")
     if not data.valid.any(): raise ValueError(f"None of the {len(data.labels):,} items validates "
         f"({data.split}). Add items: a class needs about 5.")
     unknown = sorted(set(data.labels) - set(trains))
@@ -346,24 +346,13 @@ def numbers_rows(
     called_so = name.lower() in ('', 'id', 'index') or name.startswith('Unnamed:')
     return called_so and values.is_unique
 
-def choose_columns(
+def other_columns(
     table:pd.DataFrame,
-    kind:str|None,    # As given
-    input,            # As given
-    label:str|None,   # As given
-)->tuple:             # (kind, columns of the input, column of the label)
-    "Find what the items are, and which columns hold inputs and labels"
-    inputs,known = as_columns(table, input),named_label(table, label)
-    rest = [o for o in table if o.lower() != 'is_valid' and o != known]
-    rest = [o for o in rest if not numbers_rows(table[o], o)]
-    roles = {o: role_of(table[o]) for o in inputs or rest}
-    if not kind and len(inputs) == 1: kind = kind_of_column(roles[inputs[0]])
-    kind = kind or guess_kind(roles, bool(known or inputs))
-    if not kind: raise ValueError(two_readings(roles))
-    if kind != 'table' and not inputs: inputs = [one_input(roles, kind)]
-    if known is None: known = guess_label(table, [o for o in rest if o not in inputs], kind)
-    elif label is None: check_few_labels(table[known], known)
-    return kind,inputs or [o for o in rest if o != known],known
+    known:str|None,  # Column of the label, if it is known
+)->list:
+    "The columns that can be inputs"
+    others = [o for o in table if o.lower() != 'is_valid' and o != known]
+    return [o for o in others if not numbers_rows(table[o], o)]
 
 # %% ../nbs/09a_own_data.ipynb #m49
 def two_readings(
@@ -373,6 +362,34 @@ def two_readings(
     wordy = [o for o,role in roles.items() if role in ('text', 'name')]
     return (f"The file could hold texts (in {few_of(wordy)}) or a table of {len(roles)} columns. "
         "Say which with kind='text' or kind='table' (--kind on the console).")
+
+def find_kind(
+    roles:dict,     # Role of each column that is not the label
+    inputs:list,    # The columns that were named as input
+    labelled:bool,  # Whether the label's column is known
+)->str:
+    "The kind of the items; a ValueError where two readings are plausible"
+    if len(inputs) == 1: return kind_of_column(roles[inputs[0]])
+    kind = guess_kind(roles, labelled or bool(inputs))
+    if kind is None: raise ValueError(two_readings(roles))
+    return kind
+
+# %% ../nbs/09a_own_data.ipynb #m49a
+def choose_columns(
+    table:pd.DataFrame,
+    kind:str|None,    # As given
+    input,            # As given
+    label:str|None,   # As given
+)->tuple:             # (kind, columns of the input, column of the label)
+    "Find what the items are, and which columns hold inputs and labels"
+    inputs,known = as_columns(table, input),named_label(table, label)
+    rest = other_columns(table, known)
+    roles = {o: role_of(table[o]) for o in inputs or rest}
+    kind = kind or find_kind(roles, inputs, known is not None)
+    if kind != 'table' and not inputs: inputs = [one_input(roles, kind)]
+    if known is None: known = guess_label(table, [o for o in rest if o not in inputs], kind)
+    elif label is None: check_few_labels(table[known], known)
+    return kind,inputs or [o for o in rest if o != known],known
 
 # %% ../nbs/09a_own_data.ipynb #m52
 def check_given(
@@ -484,7 +501,7 @@ def understand_csv(
     check_given(labels, f"label in {label!r}", "Fill them in, or leave these rows out.")
     valid,split = which_validate(table, labels, seed)
     inputs,keep,notes = _inputs[kind](table[columns], path.parent, labels, valid)
-    what = f'{len(columns)} columns' if kind == 'table' else f'column {columns[0]!r}'
+    what = counted(len(columns), 'column') if kind == 'table' else f'column {columns[0]!r}'
     told = f'labels in {label!r}, {kind} in {what}'
     return Understood(path.parent, kind, inputs[keep], labels[keep].to_numpy(), valid[keep],
                       split, told, tuple(notes))
