@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LossComparison']
 
-# %% ../nbs/09_comparison.ipynb #053
+# %% ../nbs/09_comparison.ipynb #054
 import copy,math,time,warnings
 from dataclasses import replace
 from numbers import Integral
@@ -31,14 +31,14 @@ from .intervals import number_of_looks
 from .intervals import race as race_rule
 from .metrics import decoded_error_rate
 from .pools import Here,Pool
-from .records import (RecordFolder,check_alike,check_names,item_errors,new_folder,read_records,
-    sweep_partial,writable,write_bytes)
+from .records import (RecordFolder,check_alike,check_names,item_errors,new_folder,
+    read_records,sweep_partial,writable,write_bytes)
 from .results import ComparisonRecords
 from fastai_losses.runs import (Job,LearningRate,Plan,argument_of,begun,choose_rate,make_learner,
     run,train,_epochs)
 from .views import images_in_memory,transition_matrix
 
-# %% ../nbs/09_comparison.ipynb #054
+# %% ../nbs/09_comparison.ipynb #055
 class LossComparison(GetAttr):
     """Train the same model with each loss, from the same starts on the same batches. Its results,
     such as `table`, `plot` and `verdict`, are those of the `ComparisonRecords` in `recorded`"""
@@ -47,16 +47,16 @@ class LossComparison(GetAttr):
     def __init__(self,
         dls,                      # fastai DataLoaders for classification
         arch=torchvision.models.resnet18,  # What the learner function takes for a model
-        losses=None,              # Dict of losses by name, or a list of losses; None: `first_losses()`
+        losses=None,              # Dict of losses by name, or a list; None: `first_losses()`
         metrics=None,             # fastai metrics to record beside the scores of `ReportScores`
-        learner=vision_learner,   # Called as `learner(dls, arch, loss_func=, metrics=, n_out=, **kwargs)`, returns a Learner
-        seeds=1,                  # Number of runs of each loss, or a list of seeds: of heads, batches, augmentations and dropout
-        path:Path|str|None=None,  # Folder of the records; runs that it holds are not made again. None: a new one under `comparisons/`
-        noise=None,               # Label noise on the training set: a rate, or a (C, C) transition matrix; each seed spoils other labels
-        balance_gradients:bool=False,  # Multiply each loss so that its first gradient has the norm of cross-entropy's
-        memory:float=1.,          # Gigabytes that decoded images may take, if all of them fit (in each process)
-        cbs=None,                 # Function of (name of loss, seed) that makes the callbacks of a run, such as loggers
-        keep:str|None=None,       # 'best' keeps the weights of the best run, 'all' those of all runs
+        learner=vision_learner,   # Learner function: (dls, arch, loss_func=, metrics=, n_out=, ...)
+        seeds=1,                  # Number of runs of each loss, or a list of seeds
+        path:Path|str|None=None,  # Folder of the records; None: a new one under `comparisons/`
+        noise=None,               # Label noise in training: a rate, or a (C, C) transition matrix
+        balance_gradients:bool=False,  # Make the first gradient of each as long as cross-entropy's
+        memory:float=1.,          # Gigabytes for decoded images, in each process; kept if all fit
+        cbs=None,                 # Function of (name, seed) that makes callbacks of a run
+        keep:str|None=None,       # Weights to keep: of the 'best' run, or of 'all'
         threads:int|None=None,    # Of the processor, in each run; None: as many as torch has here
         **kwargs,                 # To the learner function, such as `pretrained=False`
     ):
@@ -79,7 +79,7 @@ class LossComparison(GetAttr):
     def __repr__(self): return repr(self.recorded)
     def _repr_html_(self): return self.recorded._repr_html_()
 
-# %% ../nbs/09_comparison.ipynb #056
+# %% ../nbs/09_comparison.ipynb #057
 def _phases(method, screening):
     "Names of the fits of a training"
     if screening: return ('head',)
@@ -92,7 +92,7 @@ def _plan(self:LossComparison, method, arguments):
         self.noise, self.balance_gradients, method, arguments, _phases(method, self.screening),
         self.threads or torch.get_num_threads(), self.memory)
 
-# %% ../nbs/09_comparison.ipynb #057
+# %% ../nbs/09_comparison.ipynb #058
 @patch
 def _data(self:LossComparison):
     "What the data can be told by, and what of it cannot"
@@ -109,14 +109,15 @@ def _settings(self:LossComparison, plan, rate):
                'balance_gradients': self.balance_gradients or None, 'screening': self.screening}
     special = {k: v for k,v in special.items() if v is not None}
     of_model = []
-    model = {'arch': identity(self.arch, of_model), 'learner': {
-        'function': identity(vars(self).get('_whole', self).learner_function, of_model), **identity(self.kwargs, of_model)}}
+    function = vars(self).get('_whole', self).learner_function
+    made_by = {'function': identity(function, of_model), **identity(self.kwargs, of_model)}
+    model = {'arch': identity(self.arch, of_model), 'learner': made_by}
     unknown = unknown + [f'{what} in the model' for what in of_model]
     if self.cbs: unknown.append('the callbacks')
     training = {'lr': rate.policy, 'method': plan.method, **identity(plan.arguments)}
     return {**training, **special, **model, 'data': data},unknown
 
-# %% ../nbs/09_comparison.ipynb #058
+# %% ../nbs/09_comparison.ipynb #059
 @patch
 def _jobs(self:LossComparison, plan, rate, facts):
     "All jobs, seed by seed, so that a comparison that is cut off has whole rows"
@@ -130,23 +131,25 @@ def _jobs(self:LossComparison, plan, rate, facts):
     return [one(seed, i, name, loss) for seed in self.seeds_to_run
             for i,(name,loss) in enumerate(self.losses.items())]
 
-# %% ../nbs/09_comparison.ipynb #060
+# %% ../nbs/09_comparison.ipynb #061
 def _with_rates(jobs, folder, way, seed):
-    "The jobs, each with the number that was chosen for its loss; and (job, reason) of those without"
+    "The jobs, each with the rate that was chosen for its loss; and (job, reason) of those without"
     if not any(job.rate.to_choose for job in jobs): return jobs,[]
     first = {job.name: replace(job, seed=seed) for job in jobs}
     chosen = {name: record for name,job in first.items() if (record := folder.find(job))}
-    for job,record in way(choose_rate, [j for n,j in first.items() if n not in chosen], folder.find):
+    missing = [job for name,job in first.items() if name not in chosen]
+    for job,record in way(choose_rate, missing, folder.find):
         chosen[job.name] = folder.write(job, record)
     rates = {n: _chosen(r) for n,r in chosen.items() if r['status'] == 'finished'}
-    lost = [(job, f"no learning rate: {chosen[job.name]['reason']}") for job in jobs if job.name not in rates]
+    def why(job): return f"no learning rate: {chosen[job.name]['reason']}"
+    lost = [(job, why(job)) for job in jobs if job.name not in rates]
     return [replace(job, rate=rates[job.name]) for job in jobs if job.name in rates],lost
 
 def _chosen(record):
     lr = record['lr']
     return LearningRate(lr['policy'], lr['lr'])
 
-# %% ../nbs/09_comparison.ipynb #062
+# %% ../nbs/09_comparison.ipynb #063
 class _Writer:
     "Writes records and weights of a comparison, as they come"
     def __init__(self, folder, keep, known):
@@ -175,7 +178,7 @@ def _final_error(record):
     error = rows[-1].get('error_rate') if rows else None
     return math.inf if error is None else error
 
-# %% ../nbs/09_comparison.ipynb #064
+# %% ../nbs/09_comparison.ipynb #065
 class _Progress:
     "Shows how many epochs of how many runs are done"
     def __init__(self, n_runs, epochs, shown):
@@ -206,7 +209,7 @@ class _Progress:
         seconds = (time.perf_counter() - self.start)*self.n_runs*self.epochs/done
         return f'{seconds:.0f} seconds' if seconds < 100 else f'{seconds/60:.0f} minutes'
 
-# %% ../nbs/09_comparison.ipynb #066
+# %% ../nbs/09_comparison.ipynb #067
 @patch
 def _known(self:LossComparison, jobs):
     "The records in the folder, if they are of this comparison"
@@ -222,9 +225,9 @@ def _fail(jobs, writer, plan):
     "Records of jobs that cannot be run"
     for job,reason in jobs: writer(job, {**begun(plan, job), 'reason': reason})
 
-# %% ../nbs/09_comparison.ipynb #067
+# %% ../nbs/09_comparison.ipynb #068
 @patch
-def _train(self:LossComparison, plan, rate, executor, progress, race=False, margin=0.005, facts=None):
+def _train(self:LossComparison, plan, rate, executor, progress, race, margin, facts=None):
     "Make the runs that are missing and write their records"
     looks = {'looks': number_of_looks(len(self.seeds_to_run))} if race else {}
     jobs = self._jobs(plan, rate, {**(facts or {}), **looks})
@@ -234,7 +237,8 @@ def _train(self:LossComparison, plan, rate, executor, progress, race=False, marg
     known = self._known(jobs)
     writer = _Writer(RecordFolder(self.folder), self.keep, known)
     made = {(r['loss'], r['settings']['seed']) for r in known}
-    todo = [replace(job, at=i) for i,job in enumerate(j for j in jobs if (j.name, j.seed) not in made)]
+    todo = [job for job in jobs if (job.name, job.seed) not in made]
+    todo = [replace(job, at=i) for i,job in enumerate(todo)]
     bar = _Progress(len(todo), _epochs_of(plan), progress)
     self._records = writer.records
     with Pool(plan, executor) if executor else Here(plan) as way:
@@ -246,7 +250,7 @@ def _train(self:LossComparison, plan, rate, executor, progress, race=False, marg
     _check_any_finished(writer.records[:], known)
     return self
 
-# %% ../nbs/09_comparison.ipynb #068
+# %% ../nbs/09_comparison.ipynb #069
 def _run_all(jobs, way, writer, bar, race):
     "Run jobs: all of them, or in a race seed by seed, without the losses that are out"
     rounds = [jobs] if race is None else [[j for j in jobs if j.seed == s]
@@ -262,16 +266,18 @@ def _run_all(jobs, way, writer, bar, race):
 def _epochs_of(plan):
     "Epochs of one run, for the progress bar"
     epochs = plan.arguments.get(argument_of(plan.method, _epochs), 1)
-    return max(1, epochs + (plan.arguments.get('freeze_epochs', 1) if plan.method == 'fine_tune' else 0))
+    frozen = plan.arguments.get('freeze_epochs', 1) if plan.method == 'fine_tune' else 0
+    return max(1, epochs + frozen)
 
 def _check_any_finished(records, known):
     "RuntimeError if all new runs failed"
     new = [r for r in records if r not in known]
     if not new or any(r['status'] != 'failed' for r in new): return
-    raise RuntimeError(f"not one of {len(new)} runs could be finished. The first, {new[0]['loss']!r} "
-        f"with seed {new[0]['settings']['seed']}: {new[0]['reason']}")
+    name,seed,reason = new[0]['loss'],new[0]['settings']['seed'],new[0]['reason']
+    raise RuntimeError(f"not one of {len(new)} runs could be finished. "
+        f"The first, {name!r} with seed {seed}: {reason}")
 
-# %% ../nbs/09_comparison.ipynb #070
+# %% ../nbs/09_comparison.ipynb #071
 def _outcomes(records, names):
     "(S, N) outcomes by name of loss, over the seeds that all of them have"
     by_seed = {name: {r['settings']['seed']: item_errors(r) for r in records if r['loss'] == name}
@@ -279,12 +285,12 @@ def _outcomes(records, names):
     seeds = set.intersection(*map(set, by_seed.values())) if by_seed else ()
     return {name: np.stack([of[s] for s in sorted(seeds)]) for name,of in by_seed.items() if seeds}
 
-# %% ../nbs/09_comparison.ipynb #071
+# %% ../nbs/09_comparison.ipynb #072
 class _Race:
     "Which losses are out, and whether the race is over; says so as it happens"
     def __init__(self, names, n_seeds, margin, shown):
-        self.names,self.looks,self.margin,self.shown = list(names),number_of_looks(n_seeds),margin,shown
-        self.n_losses,self.over = len(self.names),False
+        self.names,self.margin,self.shown = list(names),margin,shown
+        self.looks,self.n_losses,self.over = number_of_looks(n_seeds),len(self.names),False
 
     def look(self, records):
         "After a seed: take out who cannot be the best"
@@ -310,33 +316,34 @@ class _Race:
     def _say(self, text):
         if self.shown: print(text, flush=True)
 
-# %% ../nbs/09_comparison.ipynb #072
+# %% ../nbs/09_comparison.ipynb #073
 @patch
 def fine_tune(self:LossComparison,
     epochs:int=1,        # Epochs with the whole model, after those with the body frozen
-    lr=None,             # Learning rate: a number, 'find', or a list to choose from for each loss; None: fastai's default
+    lr=None,             # A number, 'find', or a list to choose from; None: fastai's default
     progress:bool=True,  # Show a bar, and about how long it takes
-    executor=None,       # Function that makes a `concurrent.futures.Executor` of other processes, such as `spawn_pool(2)`; None: here, one after the other
+    executor=None,       # To run in other processes, such as `spawn_pool(2)`; None: here
     race:bool=False,     # Drop a loss as soon as it is surely not the best
     margin:float=0.005,  # In a race, difference in error rate that counts as equal
     method:str='fine_tune',  # Method of Learner that trains
     **kwargs,            # To that method: `freeze_epochs`, `lr_mult`, ...
 )->LossComparison:       # The comparison itself, which shows verdict and table
-    """Train with each loss and seed that the folder has no record of yet. Every finished run is on
-    disk at once. RuntimeError if no run could be finished, OSError if the folder cannot be written"""
+    """Train with each loss and seed that the folder has no record of yet; every finished run is on
+    disk at once. RuntimeError if no run could be finished, OSError if the folder cannot be
+    written, ValueError if it holds other runs"""
     _at_least('epochs', epochs, 0)
     if not 0 <= margin < 1: raise ValueError(
         f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
     plan = self._plan(method, {argument_of(method, _epochs): epochs, **kwargs})
     return self._train(plan, LearningRate.asked(lr), executor, progress, race, margin)
 
-# %% ../nbs/09_comparison.ipynb #074
+# %% ../nbs/09_comparison.ipynb #075
 @patch
 def make_learner(self:LossComparison,
     name:str,            # Of the loss
     seed:int|None=None,  # None: the first
 )->Learner:
-    "A fresh Learner for a loss, as its run starts with: with the width that the loss wants, its layers and random states those of the seed"
+    "A fresh Learner as a run starts with: width by the loss, layers and random states by the seed"
     plan = self._plan('fine_tune', {})
     seed = self.seeds_to_run[0] if seed is None else seed
     return make_learner(plan, Job(name, self.losses[name], seed, LearningRate(), {}, ''))
@@ -348,7 +355,8 @@ def learner(self:LossComparison,
 )->Learner:
     """The trained Learner of a finished run: with the weights that were kept, or trained again from
     the same seed, which gives the same on one machine. ValueError if there is no such run"""
-    if self.screening: raise ValueError("screening trains heads only: train the winner with fine_tune")
+    if self.screening: raise ValueError(
+        "screening trains heads only: train the winner with fine_tune")
     record = self._best_run(name, seed)
     plan,job = self._as_recorded(record)
     file = weights_file(RecordFolder(Path(self.path).expanduser()).file(job))
@@ -357,7 +365,7 @@ def learner(self:LossComparison,
     learn.model.load_state_dict(torch.load(file, map_location=learn.dls.device, weights_only=True))
     return learn
 
-# %% ../nbs/09_comparison.ipynb #075
+# %% ../nbs/09_comparison.ipynb #076
 @patch
 def _best_run(self:LossComparison, name, seed):
     "The record of a finished run"
@@ -369,19 +377,22 @@ def _best_run(self:LossComparison, name, seed):
             f"{', '.join(map(repr, self.recorded.names)) or 'no loss'}; `fine_tune` makes them")
     return min(runs, key=_final_error)
 
+_no_arguments = {'lr', 'method', 'noise', 'balance_gradients', 'screening', 'arch', 'learner',
+                 'data', 'seed'}
+
 @patch
 def _as_recorded(self:LossComparison, record):
     "Plan and job of a run, from its record; ValueError if this comparison would make another run"
     settings = record['settings']
-    shared = {'lr', 'method', 'noise', 'balance_gradients', 'screening', 'arch', 'learner', 'data', 'seed'}
-    plan = self._plan(settings['method'], {k: v for k,v in settings.items() if k not in shared})
+    arguments = {k: v for k,v in settings.items() if k not in _no_arguments}
+    plan = self._plan(settings['method'], arguments)
     plan = replace(plan, threads=record.get('threads', plan.threads))
     rate = LearningRate(record['lr']['policy'], record['lr']['lr'])
     job = next(j for j in self._jobs(plan, rate, {}) if j.name == record['loss'])
     check_alike([record], job.settings, {job.name: job.loss_repr})
     return plan,replace(job, seed=settings['seed'])
 
-# %% ../nbs/09_comparison.ipynb #077
+# %% ../nbs/09_comparison.ipynb #078
 class _Features:
     "A dataset of features, of which there may be several for each item"
     def __init__(self, x, y, n_classes, vocab):
@@ -399,15 +410,15 @@ def _body_and_pool(learn, dls):
         body = nn.Sequential(model[0], head[:2]).to(dls.device).eval()
         with torch.no_grad():
             if body(dls.one_batch()[0]).ndim == 2: return body
-    raise ValueError("screening needs a model that is a body and a head that begins with pooling and "
-        "flattening, as vision_learner makes them")
+    raise ValueError("screening needs a model that is a body and a head that begins with pooling "
+        "and flattening, as vision_learner makes them")
 
 def _one_pass(body, dl):
     "(N, features) and (N,) labels of a DataLoader"
     with torch.no_grad(): x,y = zip(*((body(x).cpu(), y.cpu()) for x,y in dl))
     return [torch.cat([o.as_subclass(torch.Tensor) for o in part]) for part in (x, y)]
 
-# %% ../nbs/09_comparison.ipynb #078
+# %% ../nbs/09_comparison.ipynb #079
 @patch
 def features(self:LossComparison,
     passes:int=1,  # How often the training images go through the body, each time augmented anew
@@ -416,13 +427,14 @@ def features(self:LossComparison,
     body = _body_and_pool(self.make_learner(next(iter(self.losses))), self.dls)
     seed_run(self.dls, self.seeds_to_run[0])
     in_order = self.dls.train.new(shuffle=False, drop_last=False)
-    several,valid = [_one_pass(body, in_order) for _ in range(passes)],_one_pass(body, self.dls.valid)
+    several = [_one_pass(body, in_order) for _ in range(passes)]
+    valid = _one_pass(body, self.dls.valid)
     def made(x, y): return _Features(x, y, self.n_classes, getattr(self.dls, 'vocab', None))
     train = made(torch.stack([x for x,_ in several]), several[0][1])
     return DataLoaders.from_dsets(train, made(valid[0][None], valid[1]), bs=self.dls.train.bs,
         num_workers=0, device=self.dls.device, path=self.dls.path)
 
-# %% ../nbs/09_comparison.ipynb #079
+# %% ../nbs/09_comparison.ipynb #080
 def _head_learner(whole):
     "Learner function that makes the head that `whole` would make, around features"
     def head_learner(dls, *args, **kwargs):
@@ -432,21 +444,22 @@ def _head_learner(whole):
         return Learner(dls, learn.model[1][2:], **own)
     return head_learner
 
-# %% ../nbs/09_comparison.ipynb #080
+# %% ../nbs/09_comparison.ipynb #081
 @patch
 def screen(self:LossComparison,
     epochs:int=5,        # Epochs of each head
     lr=None,             # As for `fine_tune`
-    passes:int=1,        # How often the training images go through the body, each time augmented anew
+    passes:int=1,        # How often the training images go through the body, augmented anew
     progress:bool=True,  # Show a bar, and about how long it takes
     race:bool=False,     # As for `fine_tune`
     margin:float=0.005,  # As for `fine_tune`
-)->LossComparison:       # A comparison of its own, with records in the folder `screening` of this one's
+)->LossComparison:       # A comparison of its own, with records in the folder `screening`
     "Train a head with each loss and seed on features that are computed once"
     _at_least('epochs', epochs, 1); _at_least('passes', passes, 1)
     heads,start = copy.copy(self),time.perf_counter()
     heads._whole,heads._facts,heads._records = self,self._data(),None
-    with images_in_memory(self.dls, self.memory if passes > 1 else 0): heads.dls = self.features(passes)
+    with images_in_memory(self.dls, self.memory if passes > 1 else 0):
+        heads.dls = self.features(passes)
     heads.learner_function,heads.keep = _head_learner(self),None
     heads.screening = {'passes': passes, 'seed': self.seeds_to_run[0]}  # of the augmentations
     if self.path is None: self.path = new_folder(Path('comparisons'))
@@ -455,9 +468,10 @@ def screen(self:LossComparison,
     facts = {'features_time': time.perf_counter() - start}
     return heads._train(plan, LearningRate.asked(lr), None, progress, race, margin, facts)
 
-# %% ../nbs/09_comparison.ipynb #082
+# %% ../nbs/09_comparison.ipynb #083
 def _at_least(name, value, least):
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least: raise ValueError(
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least: raise ValueError(
         f"{name} must be a whole number of at least {least}, got {value!r}")
 
 def _seeds(seeds):
@@ -475,11 +489,11 @@ def _seeds(seeds):
         f"seed {twice[0]} is given twice in {seeds}: the same seed gives the same run")
     return seeds
 
-# %% ../nbs/09_comparison.ipynb #084
+# %% ../nbs/09_comparison.ipynb #085
 def _named(losses, arch):
     "Losses by name, from a dict, a list of (name, loss) pairs or a list of losses"
-    if isinstance(arch, (dict, list, tuple)): raise TypeError("the second argument of LossComparison "
-        "is the model: pass losses by name, LossComparison(dls, losses=...)")
+    if isinstance(arch, (dict, tuple)): raise TypeError("the second argument of LossComparison is "
+        "the model: pass losses by name, LossComparison(dls, losses=...)")
     if not isinstance(losses, (dict, list, tuple)): raise TypeError(
         f"losses must be a dict of losses by name, or a list of losses, got {losses!r}")
     pairs = list(losses.items()) if isinstance(losses, dict) else [
@@ -491,7 +505,7 @@ def _named(losses, arch):
     if twice: raise ValueError(f"two losses with one name: {twice[0]!r}; give a dict of names")
     return dict(pairs)
 
-# %% ../nbs/09_comparison.ipynb #085
+# %% ../nbs/09_comparison.ipynb #086
 def _takes_several(loss):
     "Whether an item may have several labels"
     return getattr(loss, 'multi_hot', isinstance(loss, BCEWithLogitsLossFlat))
@@ -504,7 +518,8 @@ def _check_losses(losses, n_classes):
             f"loss {name!r} is for {loss.n_classes} classes, the data have {n_classes}")
     several = [name for name,loss in losses.items() if _takes_several(loss)]
     if 0 < len(several) < len(losses): raise ValueError(f"losses are of two kinds: "
-        f"{', '.join(several)} for several labels an item, the others for one; compare losses of one kind")
+        f"{', '.join(several)} for several labels an item, the others for one; "
+        "compare losses of one kind")
 
 _own_columns = {'loss', 'seed', 'phase', 'epoch', 'time', 'train_loss', 'valid_loss', 'status',
                 'reason', 'lr', 'ci95', 'difference', 'difference_ci95', 'seeds', 'rank'}
@@ -515,8 +530,9 @@ def _check_metrics(metrics):
     if twice: raise ValueError(f"two columns would be called {twice[0]!r}: give the metric another "
         "name, such as `m = F1Score(average='micro'); m.name = 'f1_micro'`")
 
-# %% ../nbs/09_comparison.ipynb #086
-_how = "make them with a DataBlock, ImageDataLoaders, or DataLoaders.from_dsets, or `dataloaders_from(path)`"
+# %% ../nbs/09_comparison.ipynb #087
+_how = ("make them with `dataloaders_from(path)`, a DataBlock, ImageDataLoaders, or "
+        "DataLoaders.from_dsets")
 
 def _check_data(dls):
     "TypeError or ValueError for data that cannot be compared on"
@@ -527,32 +543,34 @@ def _check_data(dls):
     if len(loaders) < 2 or loaders[0].n is None or loaders[1].n is None: raise ValueError(
         "dls must have a training and a validation set whose length is known "
         f"(no IterableDataset): {_how}")
-    if not len(dls.valid): raise ValueError("the validation set is empty: there is nothing to compare on")
+    if not len(dls.valid): raise ValueError(
+        "the validation set is empty: there is nothing to compare on")
     if not len(dls.train): raise ValueError(f"{len(dls.train_ds)} training items are no batch of "
         f"{dls.train.bs}: take smaller batches, bs={max(1, len(dls.train_ds)//4)} for example")
-    if dls.valid.shuffle: raise ValueError("the validation set is shuffled, so outcomes cannot be told "
-        "apart by item: make its DataLoader with shuffle=False")
+    if dls.valid.shuffle: raise ValueError("the validation set is shuffled, so its items cannot be "
+        "told apart: make its DataLoader with shuffle=False")
     _check_targets(dls)
 
 def _check_targets(dls):
     "One target for each item, and at least two classes"
     n_inp,batch = getattr(dls, 'n_inp', 1),dls.train.one_batch()
-    if len(batch) - n_inp != 1: raise ValueError(f"a batch has {len(batch) - n_inp} targets, expected "
-        "one: choose it with get_y and n_inp of the DataBlock")
+    n_targets = len(batch) - n_inp
+    if n_targets != 1: raise ValueError(f"a batch has {n_targets} targets, expected one: choose "
+        "it with get_y and n_inp of the DataBlock")
     if not get_c(dls): raise ValueError("the data do not say how many classes they have: use a "
         "CategoryBlock, or set `dls.c`")
     names = ', '.join(map(str, getattr(dls, 'vocab', [])))
     if get_c(dls) < 2: raise ValueError(
         f"the data have {get_c(dls)} class ({names}): a classification needs at least 2")
 
-# %% ../nbs/09_comparison.ipynb #087
+# %% ../nbs/09_comparison.ipynb #088
 def _check(comparison):
     "Errors in what a comparison was given"
     check_names(comparison.losses, comparison.seeds_to_run)
     _check_losses(comparison.losses, comparison.n_classes)
     _check_metrics(comparison.metrics)
-    if isinstance(comparison.cbs, (Callback, list, tuple)): raise TypeError("cbs must be a function "
-        "of (name, seed) that makes the callbacks of one run, since each run needs its own")
+    if isinstance(comparison.cbs, (Callback, list, tuple)): raise TypeError("cbs must be a "
+        "function of (name, seed) that makes the callbacks of one run: each run needs its own")
     if comparison.noise is not None: transition_matrix(comparison.noise, comparison.n_classes)
     if comparison.keep not in (None, 'best', 'all'): raise ValueError(
         f"keep must be 'best', 'all' or None, got {comparison.keep!r}")
