@@ -21,4 +21,5 @@ from fastai_losses.identity import *
 from fastai_losses.runs import *
 from fastai_losses.pools import *
 from fastai_losses.comparison import *
+from fastai_losses.own_data import *
 from fastai_losses.console import *

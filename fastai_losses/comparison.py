@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LossComparison']
 
-# %% ../nbs/09_comparison.ipynb #044
+# %% ../nbs/09_comparison.ipynb #053
 import copy,math,time,warnings
 from dataclasses import replace
 from numbers import Integral
@@ -38,7 +38,7 @@ from fastai_losses.runs import (Job,LearningRate,Plan,argument_of,begun,choose_r
     run,train,_epochs)
 from .views import images_in_memory,transition_matrix
 
-# %% ../nbs/09_comparison.ipynb #045
+# %% ../nbs/09_comparison.ipynb #054
 class LossComparison(GetAttr):
     """Train the same model with each loss, from the same starts on the same batches. Its results,
     such as `table`, `plot` and `verdict`, are those of the `ComparisonRecords` in `recorded`"""
@@ -79,7 +79,7 @@ class LossComparison(GetAttr):
     def __repr__(self): return repr(self.recorded)
     def _repr_html_(self): return self.recorded._repr_html_()
 
-# %% ../nbs/09_comparison.ipynb #047
+# %% ../nbs/09_comparison.ipynb #056
 def _phases(method, screening):
     "Names of the fits of a training"
     if screening: return ('head',)
@@ -92,7 +92,7 @@ def _plan(self:LossComparison, method, arguments):
         self.noise, self.balance_gradients, method, arguments, _phases(method, self.screening),
         self.threads or torch.get_num_threads(), self.memory)
 
-# %% ../nbs/09_comparison.ipynb #048
+# %% ../nbs/09_comparison.ipynb #057
 @patch
 def _data(self:LossComparison):
     "What the data can be told by, and what of it cannot"
@@ -116,7 +116,7 @@ def _settings(self:LossComparison, plan, rate):
     training = {'lr': rate.policy, 'method': plan.method, **identity(plan.arguments)}
     return {**training, **special, **model, 'data': data},unknown
 
-# %% ../nbs/09_comparison.ipynb #049
+# %% ../nbs/09_comparison.ipynb #058
 @patch
 def _jobs(self:LossComparison, plan, rate, facts):
     "All jobs, seed by seed, so that a comparison that is cut off has whole rows"
@@ -130,7 +130,7 @@ def _jobs(self:LossComparison, plan, rate, facts):
     return [one(seed, i, name, loss) for seed in self.seeds_to_run
             for i,(name,loss) in enumerate(self.losses.items())]
 
-# %% ../nbs/09_comparison.ipynb #051
+# %% ../nbs/09_comparison.ipynb #060
 def _with_rates(jobs, folder, way, seed):
     "The jobs, each with the number that was chosen for its loss; and (job, reason) of those without"
     if not any(job.rate.to_choose for job in jobs): return jobs,[]
@@ -146,7 +146,7 @@ def _chosen(record):
     lr = record['lr']
     return LearningRate(lr['policy'], lr['lr'])
 
-# %% ../nbs/09_comparison.ipynb #053
+# %% ../nbs/09_comparison.ipynb #062
 class _Writer:
     "Writes records and weights of a comparison, as they come"
     def __init__(self, folder, keep, known):
@@ -175,7 +175,7 @@ def _final_error(record):
     error = rows[-1].get('error_rate') if rows else None
     return math.inf if error is None else error
 
-# %% ../nbs/09_comparison.ipynb #055
+# %% ../nbs/09_comparison.ipynb #064
 class _Progress:
     "Shows how many epochs of how many runs are done"
     def __init__(self, n_runs, epochs, shown):
@@ -206,7 +206,7 @@ class _Progress:
         seconds = (time.perf_counter() - self.start)*self.n_runs*self.epochs/done
         return f'{seconds:.0f} seconds' if seconds < 100 else f'{seconds/60:.0f} minutes'
 
-# %% ../nbs/09_comparison.ipynb #057
+# %% ../nbs/09_comparison.ipynb #066
 @patch
 def _known(self:LossComparison, jobs):
     "The records in the folder, if they are of this comparison"
@@ -222,7 +222,7 @@ def _fail(jobs, writer, plan):
     "Records of jobs that cannot be run"
     for job,reason in jobs: writer(job, {**begun(plan, job), 'reason': reason})
 
-# %% ../nbs/09_comparison.ipynb #058
+# %% ../nbs/09_comparison.ipynb #067
 @patch
 def _train(self:LossComparison, plan, rate, executor, progress, race=False, margin=0.005, facts=None):
     "Make the runs that are missing and write their records"
@@ -240,24 +240,24 @@ def _train(self:LossComparison, plan, rate, executor, progress, race=False, marg
     with Pool(plan, executor) if executor else Here(plan) as way:
         todo,lost = _with_rates(todo, RecordFolder(self.folder/'rates', False), way, jobs[0].seed)
         _fail(lost, writer, plan)
-        _run_all(todo, way, writer, bar, self._drop(margin, progress) if race else None)
+        contest = _Race(self.losses, len(self.seeds_to_run), margin, progress) if race else None
+        _run_all(todo, way, writer, bar, contest)
     writer.records.sort(key=lambda r: r['started'])
     _check_any_finished(writer.records[:], known)
     return self
 
-# %% ../nbs/09_comparison.ipynb #059
-def _run_all(jobs, way, writer, bar, drop):
-    "Run jobs: all of them, or seed by seed where `drop` says after each who is out"
-    rounds = [jobs] if drop is None else [[j for j in jobs if j.seed == s]
+# %% ../nbs/09_comparison.ipynb #068
+def _run_all(jobs, way, writer, bar, race):
+    "Run jobs: all of them, or in a race seed by seed, without the losses that are out"
+    rounds = [jobs] if race is None else [[j for j in jobs if j.seed == s]
                                           for s in dict.fromkeys(j.seed for j in jobs)]
-    out = set()
-    for jobs in rounds:
-        left = [job for job in jobs if job.name not in out]
+    if race and writer.records: race.look(writer.records)
+    for jobs in rounds if not (race and race.over) else ():
+        left = jobs if race is None else [job for job in jobs if job.name in race.names]
         for job,record in way(run, left, writer.folder.find, bar.tick):
             bar.finished(writer(job, record))
-        if drop is None: return
-        out = drop(writer.records)
-        if out is None: return
+        if race: race.look(writer.records)
+        if race and race.over: return
 
 def _epochs_of(plan):
     "Epochs of one run, for the progress bar"
@@ -271,7 +271,7 @@ def _check_any_finished(records, known):
     raise RuntimeError(f"not one of {len(new)} runs could be finished. The first, {new[0]['loss']!r} "
         f"with seed {new[0]['settings']['seed']}: {new[0]['reason']}")
 
-# %% ../nbs/09_comparison.ipynb #061
+# %% ../nbs/09_comparison.ipynb #070
 def _outcomes(records, names):
     "(S, N) outcomes by name of loss, over the seeds that all of them have"
     by_seed = {name: {r['settings']['seed']: item_errors(r) for r in records if r['loss'] == name}
@@ -279,29 +279,38 @@ def _outcomes(records, names):
     seeds = set.intersection(*map(set, by_seed.values())) if by_seed else ()
     return {name: np.stack([of[s] for s in sorted(seeds)]) for name,of in by_seed.items() if seeds}
 
-# %% ../nbs/09_comparison.ipynb #062
-@patch
-def _drop(self:LossComparison, margin, shown):
-    "Function of the records so far that gives the losses that are out, or None when the race is over"
-    out = {}
-    def say(text):
-        if shown: print(text, flush=True)
-    def after(records):
-        for name in self.losses:
-            if name not in out and any(r['loss'] == name and r['status'] != 'finished' for r in records):
-                out[name] = say(f"{name} is out: not all of its runs finished")
-        errors = _outcomes(records, [n for n in self.losses if n not in out])
-        if not errors: return None
-        now = race_rule(errors, len(self.losses), number_of_looks(len(self.seeds_to_run)), margin)
-        seeds = len(next(iter(errors.values())))
-        for name in now.out: out[name] = say(f"{name} is out after {seeds} seeds: surely not the best")
-        left = [n for n in errors if n not in out]
-        if now.over: say(f"the race is over after {seeds} seeds: {', '.join(left)} "
-                         f"{'lie within ' + str(100*margin) + ' points' if len(left) > 1 else 'is left'}")
-        return None if now.over else set(out)
-    return after
+# %% ../nbs/09_comparison.ipynb #071
+class _Race:
+    "Which losses are out, and whether the race is over; says so as it happens"
+    def __init__(self, names, n_seeds, margin, shown):
+        self.names,self.looks,self.margin,self.shown = list(names),number_of_looks(n_seeds),margin,shown
+        self.n_losses,self.over = len(self.names),False
 
-# %% ../nbs/09_comparison.ipynb #063
+    def look(self, records):
+        "After a seed: take out who cannot be the best"
+        unfinished = {r['loss'] for r in records if r['status'] != 'finished'}
+        self._out([n for n in self.names if n in unfinished], 'not all of its runs finished')
+        errors = _outcomes(records, self.names)
+        if not errors: self.over = True; return
+        now = race_rule(errors, self.n_losses, self.looks, self.margin)
+        seeds = len(next(iter(errors.values())))
+        self._out(now.out, f'surely not the best after {seeds} seeds')
+        self.over = now.over or not self.names
+        if self.over: self._say(f"the race is over after {seeds} seeds: {self._left()}")
+
+    def _left(self):
+        if len(self.names) < 2: return f"{', '.join(self.names) or 'no loss'} is left"
+        return f"{', '.join(self.names)} lie within {100*self.margin:g} points of the best"
+
+    def _out(self, names, reason):
+        for name in names:
+            self.names.remove(name)
+            self._say(f"{name} is out: {reason}")
+
+    def _say(self, text):
+        if self.shown: print(text, flush=True)
+
+# %% ../nbs/09_comparison.ipynb #072
 @patch
 def fine_tune(self:LossComparison,
     epochs:int=1,        # Epochs with the whole model, after those with the body frozen
@@ -316,10 +325,12 @@ def fine_tune(self:LossComparison,
     """Train with each loss and seed that the folder has no record of yet. Every finished run is on
     disk at once. RuntimeError if no run could be finished, OSError if the folder cannot be written"""
     _at_least('epochs', epochs, 0)
+    if not 0 <= margin < 1: raise ValueError(
+        f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
     plan = self._plan(method, {argument_of(method, _epochs): epochs, **kwargs})
     return self._train(plan, LearningRate.asked(lr), executor, progress, race, margin)
 
-# %% ../nbs/09_comparison.ipynb #065
+# %% ../nbs/09_comparison.ipynb #074
 @patch
 def make_learner(self:LossComparison,
     name:str,            # Of the loss
@@ -346,7 +357,7 @@ def learner(self:LossComparison,
     learn.model.load_state_dict(torch.load(file, map_location=learn.dls.device, weights_only=True))
     return learn
 
-# %% ../nbs/09_comparison.ipynb #066
+# %% ../nbs/09_comparison.ipynb #075
 @patch
 def _best_run(self:LossComparison, name, seed):
     "The record of a finished run"
@@ -370,7 +381,7 @@ def _as_recorded(self:LossComparison, record):
     check_alike([record], job.settings, {job.name: job.loss_repr})
     return plan,replace(job, seed=settings['seed'])
 
-# %% ../nbs/09_comparison.ipynb #068
+# %% ../nbs/09_comparison.ipynb #077
 class _Features:
     "A dataset of features, of which there may be several for each item"
     def __init__(self, x, y, n_classes, vocab):
@@ -396,7 +407,7 @@ def _one_pass(body, dl):
     with torch.no_grad(): x,y = zip(*((body(x).cpu(), y.cpu()) for x,y in dl))
     return [torch.cat([o.as_subclass(torch.Tensor) for o in part]) for part in (x, y)]
 
-# %% ../nbs/09_comparison.ipynb #069
+# %% ../nbs/09_comparison.ipynb #078
 @patch
 def features(self:LossComparison,
     passes:int=1,  # How often the training images go through the body, each time augmented anew
@@ -411,7 +422,7 @@ def features(self:LossComparison,
     return DataLoaders.from_dsets(train, made(valid[0][None], valid[1]), bs=self.dls.train.bs,
         num_workers=0, device=self.dls.device, path=self.dls.path)
 
-# %% ../nbs/09_comparison.ipynb #070
+# %% ../nbs/09_comparison.ipynb #079
 def _head_learner(whole):
     "Learner function that makes the head that `whole` would make, around features"
     def head_learner(dls, *args, **kwargs):
@@ -421,7 +432,7 @@ def _head_learner(whole):
         return Learner(dls, learn.model[1][2:], **own)
     return head_learner
 
-# %% ../nbs/09_comparison.ipynb #071
+# %% ../nbs/09_comparison.ipynb #080
 @patch
 def screen(self:LossComparison,
     epochs:int=5,        # Epochs of each head
@@ -444,7 +455,7 @@ def screen(self:LossComparison,
     facts = {'features_time': time.perf_counter() - start}
     return heads._train(plan, LearningRate.asked(lr), None, progress, race, margin, facts)
 
-# %% ../nbs/09_comparison.ipynb #073
+# %% ../nbs/09_comparison.ipynb #082
 def _at_least(name, value, least):
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least: raise ValueError(
         f"{name} must be a whole number of at least {least}, got {value!r}")
@@ -464,7 +475,7 @@ def _seeds(seeds):
         f"seed {twice[0]} is given twice in {seeds}: the same seed gives the same run")
     return seeds
 
-# %% ../nbs/09_comparison.ipynb #075
+# %% ../nbs/09_comparison.ipynb #084
 def _named(losses, arch):
     "Losses by name, from a dict, a list of (name, loss) pairs or a list of losses"
     if isinstance(arch, (dict, list, tuple)): raise TypeError("the second argument of LossComparison "
@@ -480,7 +491,7 @@ def _named(losses, arch):
     if twice: raise ValueError(f"two losses with one name: {twice[0]!r}; give a dict of names")
     return dict(pairs)
 
-# %% ../nbs/09_comparison.ipynb #076
+# %% ../nbs/09_comparison.ipynb #085
 def _takes_several(loss):
     "Whether an item may have several labels"
     return getattr(loss, 'multi_hot', isinstance(loss, BCEWithLogitsLossFlat))
@@ -504,7 +515,7 @@ def _check_metrics(metrics):
     if twice: raise ValueError(f"two columns would be called {twice[0]!r}: give the metric another "
         "name, such as `m = F1Score(average='micro'); m.name = 'f1_micro'`")
 
-# %% ../nbs/09_comparison.ipynb #077
+# %% ../nbs/09_comparison.ipynb #086
 _how = "make them with a DataBlock, ImageDataLoaders, or DataLoaders.from_dsets, or `dataloaders_from(path)`"
 
 def _check_data(dls):
@@ -534,7 +545,7 @@ def _check_targets(dls):
     if get_c(dls) < 2: raise ValueError(
         f"the data have {get_c(dls)} class ({names}): a classification needs at least 2")
 
-# %% ../nbs/09_comparison.ipynb #078
+# %% ../nbs/09_comparison.ipynb #087
 def _check(comparison):
     "Errors in what a comparison was given"
     check_names(comparison.losses, comparison.seeds_to_run)

@@ -40,11 +40,12 @@ def telling_items(
 def margins(
     values:np.ndarray,  # (..., S, N) outcomes; N = 1: only the score of each seed is known
     level:float,        # Of confidence
+    least_v_s:float=0,  # The variance from seeds counts as at least this
 )->np.ndarray:          # (...) NaN where nothing varies that could be measured
     "Half the width of the interval of the mean, for seeds, for items or for both"
     n_seeds,n_items = values.shape[-2:]
     tail = (1 - level)/2
-    if n_items == 1: return _seed_margin(values, tail)
+    if n_items == 1: return _seed_margin(values, tail, least_v_s)
     of_items = values.mean(-2).var(-1, ddof=1)/n_items
     t_items = -stdtrit(telling_items(values), tail)
     rule_of_three = -math.log(2*tail)/n_items
@@ -52,16 +53,16 @@ def margins(
     if n_seeds == 1: return np.sqrt(least)
     v_s,v_i,v_e = variances(values)
     t_seeds = stdtrit(n_seeds - 1, tail)
-    both = t_seeds**2*v_s + np.square(t_items)*np.maximum(v_i - v_e, 0)
+    both = t_seeds**2*np.maximum(v_s, least_v_s) + np.square(t_items)*np.maximum(v_i - v_e, 0)
     return np.sqrt(np.maximum(both, least))
 
-def _seed_margin(values, tail):
+def _seed_margin(values, tail, least_v_s):
     "Student's t over the seeds; NaN for one seed, and where all seeds are the same"
     n_seeds = values.shape[-2]
     if n_seeds == 1: return np.full(values.shape[:-2], np.nan)
-    deviation = values[..., 0].std(-1, ddof=1)
-    margin = -stdtrit(n_seeds - 1, tail)*deviation/math.sqrt(n_seeds)
-    return np.where(deviation > 1e-9, margin, np.nan)
+    v_s = values[..., 0].var(-1, ddof=1)/n_seeds
+    margin = -stdtrit(n_seeds - 1, tail)*np.sqrt(np.maximum(v_s, least_v_s))
+    return np.where(v_s > 1e-18, margin, np.nan)
 
 # %% ../nbs/09f_intervals.ipynb #c1
 @dataclass(frozen=True)
@@ -119,18 +120,20 @@ def corrected_level(
 
 # %% ../nbs/09f_intervals.ipynb #d4
 def ruled_out(
-    errors:dict,      # (S, N) or (S,) outcomes by name of loss; lower is better
-    level:float,      # Of each interval, from `corrected_level`
+    errors:dict,         # (S, N) or (S,) outcomes by name of loss; lower is better
+    level:float,         # Of each interval, from `corrected_level`
+    cautious:bool=False, # No difference counts as calmer over the seeds than half of them are
 )->list:
     "Names of the losses that cannot be the best"
     outcomes = _stacked(errors)
     if outcomes.shape[1] < 2: return []
     means = outcomes.mean((1, 2))
     best_first = np.argsort(means, kind='stable')
+    least = _usual_v_s(outcomes.mean(2)) if cautious else 0
     names = list(errors)
     def worse(rank):
         ours,others = best_first[rank],best_first[:rank]
-        margin = margins(outcomes[ours] - outcomes[others], level)
+        margin = margins(outcomes[ours] - outcomes[others], level, least)
         return (means[ours] - means[others] > margin).any()
     return [names[best_first[rank]] for rank in range(1, len(names)) if worse(rank)]
 
@@ -139,6 +142,11 @@ def _stacked(errors):
     outcomes = np.stack([np.asarray(e, dtype=float) for e in errors.values()])
     if outcomes.ndim == 2: return outcomes[:, :, None]
     return outcomes[:, :, ~np.isnan(outcomes).any((0, 1))]
+
+def _usual_v_s(scores):
+    "Median over all pairs of losses of the variance that seeds give the mean of their difference"
+    first,second = np.triu_indices(len(scores), 1)
+    return np.median((scores[first] - scores[second]).var(1, ddof=1))/scores.shape[1]
 
 # %% ../nbs/09f_intervals.ipynb #e1
 first_look = 3  # seeds
@@ -168,7 +176,7 @@ def race(
         "the same seeds for all. Give the seeds that all have finished")
     if max(seeds) < first_look: return Race((), len(errors) == 1)
     level = corrected_level(n_losses, looks)
-    out = tuple(ruled_out(errors, level))
+    out = tuple(ruled_out(errors, level, cautious=True))
     left = [name for name in errors if name not in out]
     best = min(left, key=lambda name: np.nanmean(errors[name]))
     apart = [interval(errors[name] - errors[best], level) for name in left if name != best]
@@ -357,14 +365,16 @@ all_equal,five_behind = unequal(0.15, 0.151),(0.15,) + (0.153,)*10 + (0.3,)*5
 race_settings = {  # model, effects, true error rates
     'probit: equal, same luck': (probit_outcomes, (0.1, 1, 0.5), all_equal),
     'probit: equal, losses unlike': (probit_outcomes, (0.02, 1, 1.5), all_equal),
-    'probit: equal, the best is noisy': (probit_outcomes, (unequal(0.5, 0.05), 1, 0.5), all_equal),
+    'probit: equal, the best is noisy': (probit_outcomes, (unequal(1., 0.05), 1, 0.5), all_equal),
     'probit: equal, the others are noisy':
-        (probit_outcomes, (unequal(0.05, 0.5), 1, 0.5), all_equal),
+        (probit_outcomes, (unequal(0.05, 1.), 1, 0.5), all_equal),
+    'probit: equal, half are noisy':
+        (probit_outcomes, ((0.05,)*8 + (1.,)*8, 1, 0.5), all_equal),
     'probit: five far behind': (probit_outcomes, (0.1, 1, 0.5), five_behind),
     'beta: equal, same luck': (beta_outcomes, (0.02, 1, 20), all_equal),
     'beta: equal, losses unlike': (beta_outcomes, (0.002, 1, 2), all_equal),
-    'beta: equal, the best is noisy': (beta_outcomes, (unequal(0.1, 0.005), 1, 20), all_equal),
-    'beta: equal, the others are noisy': (beta_outcomes, (unequal(0.005, 0.1), 1, 20), all_equal),
+    'beta: equal, the best is noisy': (beta_outcomes, (unequal(0.2, 0.005), 1, 20), all_equal),
+    'beta: equal, the others are noisy': (beta_outcomes, (unequal(0.005, 0.2), 1, 20), all_equal),
     'beta: five far behind': (beta_outcomes, (0.02, 1, 20), five_behind)}
 
 def race_simulation(
