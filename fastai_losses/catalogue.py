@@ -39,12 +39,15 @@ def _call(text, classes):
     except (SyntaxError, AttributeError, KeyError, ValueError): return None
 
 def _nearest(text, names):
+    "Names that the text is a part of, or else those that are spelt alike"
     by_plain = {_plain(n): n for n in names}
-    return [by_plain[n] for n in get_close_matches(_plain(text.split('(')[0]), by_plain, 3, 0.5)]
+    text = _plain(text.split('(')[0])
+    near = [plain for plain in by_plain if text and text in plain][:3]
+    return [by_plain[n] for n in near or get_close_matches(text, by_plain, 3, 0.5)]
 
 # %% ../nbs/09d_catalogue.ipynb #010
 def loss_named(
-    text:str,          # A name in `package_losses`, or a loss as Python writes it: 'InverseLoss(0.5)'
+    text:str,          # A name in `package_losses`, or a loss in Python: 'InverseLoss(0.5)'
     n_classes:int=10,  # For losses that have to know
 )->tuple:              # Name and loss
     "The loss that a text names; a ValueError asks whether the nearest name was meant"

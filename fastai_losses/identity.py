@@ -10,7 +10,8 @@ import dis,hashlib,os,sys,sysconfig
 from collections.abc import Mapping,Set
 from functools import lru_cache,partial
 from pathlib import PurePath
-from types import BuiltinFunctionType,CodeType,EllipsisType,FunctionType,MethodType,ModuleType,NoneType
+from types import BuiltinFunctionType,CodeType,EllipsisType,FunctionType
+from types import MethodType,ModuleType,NoneType
 import numpy as np
 import pandas as pd
 import torch
@@ -30,10 +31,12 @@ def _root(o): return (getattr(o, '__module__', None) or 'builtins').split('.')[0
 @lru_cache(None)
 def _is_package(root):
     "Whether a module is of Python, of an installed package, or of this one"
-    if root in sys.stdlib_module_names and root != '__main__' or root == 'fastai_losses': return True
+    if root == 'fastai_losses': return True
+    if root in sys.stdlib_module_names and root != '__main__': return True
     file = getattr(sys.modules.get(root), '__file__', None)
+    if not file: return False
     places = {sysconfig.get_paths()[k] for k in ('purelib', 'platlib', 'stdlib')}
-    return bool(file) and any(os.path.realpath(file).startswith(os.path.realpath(p)) for p in places)
+    return any(os.path.realpath(file).startswith(os.path.realpath(p)) for p in places)
 
 def from_package(
     o,  # A function or a class
@@ -132,7 +135,8 @@ def _by_pickling(d, o):
                   for i,part in enumerate(made[:5])])
 
 # %% ../nbs/10d_identity.ipynb #012
-_of_modules = vars(nn.Module()).keys() - {'_parameters', '_buffers', '_modules'}  # hooks and the like
+# hooks and the like
+_of_modules = vars(nn.Module()).keys() - {'_parameters', '_buffers', '_modules'}
 
 def _module(d, o):
     return d.all((type(o), {k: v for k,v in vars(o).items() if k not in _of_modules}))

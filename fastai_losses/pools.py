@@ -88,8 +88,8 @@ def _work(packed, function, packed_job):
     else: return function(plan, job)
     finally: _busy.release()
 
-_shared = ("the worker does several jobs at once, which would share random states: give each worker "
-           "one thread, such as threads_per_worker=1 in Dask")
+_shared = ("the worker does several jobs at once, which would share random states: "
+           "give each worker one thread, such as threads_per_worker=1 in Dask")
 def _where(): return socket.gethostname(),os.getpid()
 
 # %% ../nbs/10f_pools.ipynb #014
@@ -143,7 +143,8 @@ def _open(self:Pool):
     self.pool = self.executor()
     try: there = self.pool.submit(_where).result()
     except BrokenExecutor as e: raise RuntimeError(
-        f"the processes of the pool died as they started ({e}). If this is a script: {_guard}") from None
+        f"the processes of the pool died as they started ({e}). "
+        f"If this is a script: {_guard}") from None
     if there == _where(): raise ValueError("executor runs jobs in this process, where they would "
         "share random states: take one that starts processes, such as spawn_pool(2)")
     return self.pool

@@ -63,7 +63,7 @@ def _from_bits(text, n):
 
 # %% ../nbs/10b_records.ipynb #012
 def pack_items(
-    errors,        # (N,) share of each validation item that is wrong, 0 or 1 where it has one label; NaN: ignored
+    errors,        # (N,) wrong share of each validation item, 0 or 1 for one label; NaN: ignored
     classes=None,  # (N,) class index of each item, -1 for none; None: an item has no single class
     vocab=None,    # Names of the classes; None: their numbers
 )->dict:
@@ -84,8 +84,8 @@ def pack_items(
 # %% ../nbs/10b_records.ipynb #013
 def item_errors(
     record:dict,  # Of a run
-)->np.ndarray|None:  # (N,) share of each validation item that is wrong, class by class; NaN: ignored. None: not on record
-    "The outcomes of all validation items"
+)->np.ndarray|None:  # (N,) share of each item that is wrong, NaN: ignored; None: not on record
+    "The outcomes of all validation items, class by class"
     items = record.get('items')
     if items is None: return None
     if 'wrong' in items: errors = _from_bits(items['wrong'], items['n']).astype(float)
@@ -95,8 +95,8 @@ def item_errors(
 
 def item_classes(
     record:dict,  # Of a run
-)->tuple|None:    # Names of the classes, and (N,) class index of each item as in `item_errors`; None: not on record
-    "The class of every validation item"
+)->tuple|None:    # Names of the classes, and (N,) class index of each item; None: not on record
+    "The class of every validation item, in the order of `item_errors`"
     counts = (record.get('items') or {}).get('classes')
     if counts is None: return None
     names,n = zip(*counts)
@@ -105,7 +105,8 @@ def item_classes(
     return list(names),np.concatenate([np.full(n_rest, -1), classes])
 
 # %% ../nbs/10b_records.ipynb #016
-def _has(o, **types): return isinstance(o, dict) and all(isinstance(o.get(k), t) for k,t in types.items())
+def _has(o, **types):
+    return isinstance(o, dict) and all(isinstance(o.get(k), t) for k,t in types.items())
 
 def _is_row(row):
     return {'phase', 'epoch', 'time'} <= row.keys() and all(
@@ -114,7 +115,9 @@ def _is_row(row):
 def _has_items(record):
     "Whether the outcomes of the items can be read, if there are any"
     if record.get('items') is None: return True
-    try: return len(item_errors(record)) == len((item_classes(record) or [0, item_errors(record)])[1])
+    try:
+        errors,classes = item_errors(record),item_classes(record)
+        return classes is None or len(errors) == len(classes[1])
     except (TypeError, KeyError, ValueError, AttributeError): return False
 
 _asked = (
@@ -134,7 +137,8 @@ def read_record(
 )->dict:
     "The record in a file; ValueError if there is none"
     try: record = json.loads(file.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as e: raise ValueError(f"{file} is not a record: {e}") from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{file} is not a record: {e}") from None
     for wanted,holds in _asked:
         if not holds(record): raise ValueError(f"{file} is not a record: {wanted}")
     renamed = [{_new_names.get(k, k): v for k,v in row.items()} for row in record['epochs']]
@@ -167,8 +171,8 @@ def flat(
 def different_settings(
     a:dict,  # Settings of a run
     b:dict,  # Those of another
-)->list:     # (name, value in a, value in b) for each that differs, but for the seed; None where there is none
-    "The settings in which two runs differ"
+)->list:     # (name, value in a, value in b) for each that differs; None where there is none
+    "The settings, but for the seed, in which two runs differ"
     a,b = (dict(flat(as_json(o))) for o in (a, b))
     return [(k, a.get(k), b.get(k)) for k in {**a, **b} if k != 'seed' and a.get(k) != b.get(k)]
 
@@ -178,22 +182,26 @@ def check_alike(
     settings:dict=None,# Those that they should have; None: those of the first
     losses:dict=None,  # `loss_repr` by name of loss that they should have
 ):
-    "ValueError if runs have different settings, or if one name stands for two losses. Failed runs may differ: they say nothing"
+    "ValueError if settings differ, or if one name stands for two losses; failed runs may differ"
     losses = dict(losses or {})
-    for r in (r for r in records if r['status'] != 'failed'):
+    for r in (r for r in records if r['status'] != 'failed'):  # failed runs say nothing
         settings = settings or r['settings']
         known = losses.setdefault(r['loss'], r.get('loss_repr'))
         differing = different_settings(r['settings'], settings)
         if known != r.get('loss_repr'): differing.append(('loss', r.get('loss_repr'), known))
-        if differing: raise ValueError(f"the run {r['loss']!r} (seed {r['settings']['seed']}, started "
-            f"{r['started']}) was made with other settings, so it cannot be compared: "
+        if differing: raise ValueError(
+            f"the run {r['loss']!r} (seed {r['settings']['seed']}, started {r['started']}) "
+            "was made with other settings, so it cannot be compared: "
             + '; '.join(f"{name} was {a!r} there and is {b!r} here" for name,a,b in differing)
             + ". Choose another folder, or the same settings")
 
 # %% ../nbs/10b_records.ipynb #025
 def slug(name): return re.sub(r'[^\w.-]+', '_', name)
 def _as_strictest(name): return unicodedata.normalize('NFKC', slug(name)).casefold()
-def _bytes(name, seeds): return max(len(f'.{slug(name)}.seed{s}.json.{32*"0"}.partial'.encode()) for s in seeds)
+def _bytes(name, seeds):
+    "Length of the longest file name while a record is written"
+    files = (f'.{slug(name)}.seed{s}.json.{32*"0"}.partial' for s in seeds)
+    return max(len(file.encode()) for file in files)
 
 def check_names(
     names,    # Of losses
@@ -204,11 +212,14 @@ def check_names(
     for name in names:
         if not isinstance(name, str) or not slug(name): raise ValueError(
             f"the name of a loss must be a text, for its record is called by it; got {name!r}")
-        if (size := _bytes(name, seeds)) > 255: raise ValueError(f"the name {name[:40]!r}... is too "
-            f"long: the file of its record would need {size} bytes, file systems take 255")
+        size = _bytes(name, seeds)
+        if size > 255: raise ValueError(
+            f"the name {name[:40]!r}... is too long: "
+            f"the file of its record would need {size} bytes, file systems take 255")
         other = seen.setdefault(_as_strictest(name), name)
-        if other != name: raise ValueError(f"two losses with one name: {other!r} and {name!r} would "
-            "be one file; give names that differ in letters or digits")
+        if other != name: raise ValueError(
+            f"two losses with one name: {other!r} and {name!r} would be one file; "
+            "give names that differ in letters or digits")
 
 # %% ../nbs/10b_records.ipynb #028
 class RecordFolder:
@@ -226,9 +237,10 @@ class RecordFolder:
         if record['status'] == 'failed': return None
         check_alike([record], job.settings, {job.name: job.loss_repr})
         there,here = (record.get('lr') or {}),job.rate.value
-        if isinstance(there, dict) and here is not None and there.get('lr') != here: raise ValueError(
-            f"the run {job.name!r} (seed {job.seed}) has learning rate {there.get('lr')} in "
-            f"{self.path} and would have {here} now: choose another folder")
+        if isinstance(there, dict) and here is not None and there.get('lr') != here:
+            raise ValueError(
+                f"the run {job.name!r} (seed {job.seed}) has learning rate {there.get('lr')} in "
+                f"{self.path} and would have {here} now: choose another folder")
         return record
 
     def write(self, job, record:dict)->dict:

@@ -115,7 +115,7 @@ class RecordRun(Callback):
     order = 60  # After fastai's Recorder
     def __init__(self,
         width:int,          # Width of the outputs that the loss needs
-        phases:tuple=('frozen', 'unfrozen'),  # Names of the fits; the last is that of all that follow
+        phases:tuple=('frozen', 'unfrozen'),  # Names of the fits; the last is for all later ones
         tick=None,          # Called without arguments after each epoch
     ):
         self.width,self.phases,self.tick = width,phases,tick
@@ -194,7 +194,7 @@ def gradient_scale(
     plan:Plan,
     job:Job,
 )->float:
-    "What a loss has to be multiplied with so that its first gradient has the norm of cross-entropy's"
+    "Factor of a loss with which its first gradient has the norm of cross-entropy's"
     plain = replace(job, loss=_reference(job.loss))
     return gradient_norm(make_learner(plan, plain))/gradient_norm(make_learner(plan, job))
 
@@ -205,7 +205,7 @@ def argument_of(
     method:str,   # Of Learner
     names=_rates, # That it may have for an argument
 )->str:
-    "What a method of Learner calls its learning rate, or another argument; ValueError if it has none"
+    "What a method of Learner calls its learning rate, or another argument; ValueError if none"
     f = getattr(Learner, method, None) if isinstance(method, str) and method[:1] != '_' else None
     found = [n for n in names if f and n in inspect.signature(f).parameters]
     if not found: raise ValueError(f"method must be a method of Learner that trains, such as "

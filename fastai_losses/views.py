@@ -24,10 +24,11 @@ class DatasetView(GetAttr):
         whole,           # Dataset to look at
         items=None,      # Indices of the items that are in the view; None: all
         labels=None,     # A label for each item of the view; None: its own
-        split_idx=None,  # 0 has the transforms of training, 1 those of validation; None: those of `whole`
+        split_idx=None,  # Transforms of training (0) or of validation (1); None: those of `whole`
     ):
-        if hasattr(whole, 'iloc'): raise TypeError("label noise needs a dataset that can be indexed "
-            f"by integer; a {type(whole).__name__} cannot")
+        if hasattr(whole, 'iloc'): raise TypeError(
+            "label noise needs a dataset that can be indexed by integer; "
+            f"a {type(whole).__name__} cannot")
         self.whole,self.labels = whole,labels
         self.index = list(range(len(whole)) if items is None else items)
         if split_idx is not None: self.split_idx = split_idx
@@ -76,9 +77,10 @@ _kept = {
 
 def _same_kind(dl, ds, index, source):
     "The same DataLoader around other items, which are those of `index` in the DataLoader `source`"
-    if '__init__' in vars(type(dl)) and type(dl).__module__.split('.')[0] != 'fastai': raise TypeError(
-        f"noise= and lr=[...] make the training DataLoader anew, and a {type(dl).__name__} may need "
-        "more than can be known here: use DataLoaders of fastai, or neither of the two")
+    of_fastai = type(dl).__module__.split('.')[0] == 'fastai'
+    if '__init__' in vars(type(dl)) and not of_fastai: raise TypeError(
+        f"noise= and lr=[...] make the training DataLoader anew, and a {type(dl).__name__} may "
+        "need more than can be known here: use DataLoaders of fastai, or neither of the two")
     new = dl.new(ds)
     for name in _kept.keys() & vars(source).keys():
         setattr(new, name, _kept[name](getattr(source, name), index))
@@ -114,7 +116,9 @@ def hold_out(
     "The training set, split in two; ValueError if what is left is no whole batch"
     ds,n = dls.train_ds,len(dls.train_ds)
     order,held = random.Random(seed).sample(range(n), n),max(1, round(n*share))
-    inner = with_datasets(dls, _part(ds, sorted(order[held:]), 0), _part(ds, sorted(order[:held]), 1))
+    train = _part(ds, sorted(order[held:]), 0)
+    valid = _part(ds, sorted(order[:held]), 1)
+    inner = with_datasets(dls, train, valid)
     if not len(inner.train): raise ValueError(f"learning rates are tried on {n - held} of the {n} "
         f"training items, which is no batch of {dls.train.bs}: take smaller batches, or one rate")
     return inner
@@ -135,9 +139,9 @@ def transition_matrix(
     matrix = np.asarray(noise, dtype=float)
     right = matrix.shape == (n_classes, n_classes) and (matrix >= 0).all()
     if not right or not (abs(matrix.sum(1) - 1) <= 1e-6).all(): raise ValueError(
-        f"a transition matrix for {n_classes} classes must be {n_classes} x {n_classes}, at least 0, "
-        f"with rows that add up to 1; got shape {matrix.shape} with rows that add up to "
-        f"{matrix.sum(-1).round(3).tolist()}")
+        f"a transition matrix for {n_classes} classes must be {n_classes} x {n_classes}, "
+        f"at least 0, with rows that add up to 1; got shape {matrix.shape} with rows that add up "
+        f"to {matrix.sum(-1).round(3).tolist()}")
     return matrix
 
 # %% ../nbs/10a_views.ipynb #019
