@@ -181,12 +181,14 @@ def differences(self:ComparisonRecords,
     """How far each other loss is from the baseline, with intervals that hold together at 95 %.
     Columns: loss, difference, low, high, seeds (that both have), covers (what the interval covers:
     'seeds and items', 'items', 'seeds' or 'nothing'), claim ('better', 'worse' or '')"""
-    outcomes,base = self.outcomes(metric),self.baseline(baseline)
+    return _from_baseline(self.outcomes(metric), self.baseline(baseline), metric, self.level())
+
+def _from_baseline(outcomes, base, metric, level):
     columns = 'loss','difference','low','high','seeds','covers','claim'
     rows = []
-    for name in self.names:
+    for name in outcomes:
         if name == base: continue
-        i = interval(difference(outcomes[name], outcomes[base]), self.level())
+        i = interval(difference(outcomes[name], outcomes[base]), level)
         claim = _claim(i, metric)
         rows.append((name, i.mean, i.low, i.high, i.seeds, i.covers, claim))
     return pd.DataFrame(rows, columns=columns)
@@ -232,12 +234,13 @@ def table(self:ComparisonRecords,
     """The ranking by the final value of a metric, best first. Means over the runs that finished;
     `ci95` and `difference_ci95` are half widths of intervals; times are in seconds, of one run"""
     runs,outcomes = self.runs(metric),self.outcomes(metric)
-    if metric == 'error_rate' and 'balanced_error' in self.results:
+    if metric == 'error_rate' and any('balanced_error' in _last(r['epochs']) for r in self.records):
         runs['balanced_error'] = self.runs('balanced_error').balanced_error
     of = dict(list(runs.groupby('loss')))
     table = pd.DataFrame([_row(name, of[name], outcomes[name], metric, len(self.seeds))
                           for name in self.names])
-    apart = self.differences(metric, baseline).set_index('loss').reindex(table.loss)
+    apart = _from_baseline(outcomes, self.baseline(baseline), metric, self.level())
+    apart = apart.set_index('loss').reindex(table.loss)
     table['difference'] = apart.difference.to_numpy()
     table['difference_ci95'] = ((apart.high - apart.low)/2).to_numpy()
     return _known(_ranked(table, metric), metric)
@@ -252,19 +255,25 @@ def _surely_worse(ours, theirs, metric, level):
     "Whether the interval of a difference leaves out 0, and the first loss is worse"
     return _claim(interval(difference(ours, theirs), level), metric) == 'worse'
 
+def _candidates(outcomes, judged, metric, level):
+    "Of the losses to judge those that can be the best, best first, and those that cannot"
+    judged = sorted(judged, key=lambda name: _mean(outcomes[name])*_direction(metric))
+    def out(i): return any(_surely_worse(outcomes[judged[i]], outcomes[other], metric, level)
+                           for other in judged[:i])
+    ruled_out = [name for i,name in enumerate(judged) if out(i)]
+    return [name for name in judged if name not in ruled_out],ruled_out
+
+def _mean(table): return float(np.nanmean(table.to_numpy())) if len(table) else math.nan
+
 @patch
 def candidates(self:ComparisonRecords,
     metric:str='error_rate',  # Column of `results`
 )->tuple:
     "Losses that can be the best, best first, and those that cannot; all of their runs finished"
-    outcomes,late = self.outcomes(metric),_unfinished(self.records, self.outcomes(metric))
-    table = self.table(metric)
-    table = table[(table.seeds > 0) & ~table.loss.isin(late)]
-    judged = list(table.sort_values(metric, ascending=_direction(metric) > 0).loss)
-    def out(i): return any(_surely_worse(outcomes[judged[i]], outcomes[other], metric, self.level())
-                           for other in judged[:i])
-    ruled_out = [name for i,name in enumerate(judged) if out(i)]
-    return [name for name in judged if name not in ruled_out],ruled_out
+    outcomes = self.outcomes(metric)
+    late = _unfinished(self.records, outcomes)
+    judged = [name for name in self.names if name not in late]
+    return _candidates(outcomes, judged, metric, self.level())
 
 # %% ../nbs/09b_results.ipynb #v4
 class Words:
@@ -296,7 +305,8 @@ def _against_baseline(differences, base, best, words):
     d = differences.set_index('loss')
     def gap(name):
         low,high = sorted(np.abs([d.low[name], d.high[name]]))
-        return f'{name} by {words.gap(abs(d.difference[name]))} ({words.range(low, high)})'
+        by = f'{name} by {words.gap(abs(d.difference[name]))}'
+        return f'{by} ({words.number(low)} to {words.number(high)})'
     better = sorted(d.index[d.claim == 'better'], key=lambda name: -abs(d.difference[name]))
     if better: return (f"Better than {base} in {words.metric} (95 % intervals, all together): "
                        f"{listed(map(gap, better), 4)}.")
@@ -307,12 +317,14 @@ def _against_baseline(differences, base, best, words):
             f"{words.range(d.low[best], d.high[best])}.")
 
 # %% ../nbs/09b_results.ipynb #v8
-def _among_all(can, cannot):
+def _among_all(differences, base, can, cannot):
     "Which losses cannot be told apart from the best, and which are clearly worse"
     best,others = can[0],can[1:]
-    if others: yield f"Cannot be told apart from the best ({best}): {listed(others)}."
-    elif cannot: yield f"{best} is the best: every other loss is surely worse."
-    if others and cannot: yield f"Clearly worse: {listed(cannot)}."
+    rest = f" The other {len(cannot)} can be ruled out." if others and cannot else ''
+    if others: yield f"Cannot be told apart from the best ({best}): {listed(others)}.{rest}"
+    elif cannot: yield f"{best} is the best of all {1 + len(cannot)}, with 95 % confidence."
+    worse = list(differences.loss[differences.claim == 'worse'])
+    if worse: yield f"Clearly worse than {base}: {listed(worse)}."
 
 # %% ../nbs/09b_results.ipynb #v10
 def _how_many(seeds, now):
@@ -337,6 +349,7 @@ def _to_tell(apart, names, level, words):
 # %% ../nbs/09b_results.ipynb #v12
 def _cautions(records, covers):
     "What limits the claims"
+    if covers == 'items': yield "The intervals cover the luck of the validation items alone."
     if covers == 'seeds': yield ("The intervals cover the luck of the seeds, not that of the "
         "validation items, whose outcomes are not on record for this score.")
     lr = records[0]['settings'].get('lr')
@@ -357,41 +370,50 @@ def _missing(records, outcomes):
     if raced and dropped: yield f"Dropped by the race, with the number of seeds: {listed(dropped)}."
 
 # %% ../nbs/09b_results.ipynb #v14
+def _one_seed(outcomes, best, words):
+    "What one seed says: an order"
+    yield ("One seed shows an order and no more, so nothing is claimed. The best "
+           f"{words.metric} is {words.value(_mean(outcomes[best]))}, with {best}. "
+           "Train at least three seeds.")
+
+def _several_seeds(outcomes, base, metric, level, can, cannot, words):
+    "What several seeds say: claims, and what it would take to make more"
+    differences = _from_baseline(outcomes, base, metric, level)
+    yield _against_baseline(differences, base, can[0], words)
+    yield from _among_all(differences, base, can, cannot)
+    if len(can) == 1: return
+    rival = base if base in can[1:] else can[1]
+    apart = difference(outcomes[can[0]], outcomes[rival])
+    if len(apart) > 1: yield _to_tell(apart, (can[0], rival), level, words)
+
+# %% ../nbs/09b_results.ipynb #v17
 @patch
 def verdict(self:ComparisonRecords,
     metric:str='error_rate',  # Column of `results` to judge by
     baseline:str|None=None,   # Loss to compare the others with; None: as `baseline` says
 )->str:                       # Lines of at most 90 characters
     "What the comparison found, in a few sentences that claim no more than the intervals do"
-    outcomes = self.outcomes(metric)
-    sentences = [*self._findings(metric, baseline, outcomes), *_missing(self.records, outcomes)]
+    said = ComparisonRecords([{**r, 'loss': _quoted(r['loss'])} for r in self.records])
+    outcomes,base = said.outcomes(metric),_quoted(self.baseline(baseline))
+    sentences = [*said._findings(outcomes, base, metric), *_missing(said.records, outcomes)]
     return '\n'.join(textwrap.fill(s, 90, break_long_words=False, break_on_hyphens=False)
                      for s in sentences)
 
-@patch
-def _findings(self:ComparisonRecords, metric, baseline, outcomes):
-    "What was found among the losses that finished"
-    base = self.baseline(baseline)
-    can,cannot = self.candidates(metric)
-    if not can: return ["No loss finished all of its runs, so there is nothing to compare."]
-    table = self.table(metric, baseline).set_index('loss')
-    words = Words(metric, table[metric].max())
-    best = f"{can[0]}, {words.value(table[metric][can[0]])}"
-    if len(self.names) == 1: return [
-        f"One loss, nothing to compare it with: {best} {words.metric}."]
-    if table.seeds.max() == 1: return [
-        "One seed shows an order and no more, so nothing is claimed. "
-        f"Best {words.metric}: {best}. Train at least three seeds.", *_cautions(self.records, '')]
-    d = self.differences(metric, baseline)
-    found = [_against_baseline(d, base, can[0], words), *_among_all(can, cannot)]
-    rival = base if base in can[1:] else can[1] if len(can) > 1 else None
-    if rival: found.append(self._what_it_takes(can[0], rival, outcomes, words))
-    return [*filter(None, found), *_cautions(self.records, d.covers[0])]
+def _quoted(name): return f"'{name}'" if ',' in name or ' and ' in name else name
 
 @patch
-def _what_it_takes(self:ComparisonRecords, best, rival, outcomes, words):
-    apart = difference(outcomes[best], outcomes[rival])
-    return _to_tell(apart, (best, rival), self.level(), words) if len(apart) > 1 else None
+def _findings(self:ComparisonRecords, outcomes, base, metric):
+    "What was found among the losses of which all runs finished"
+    late = _unfinished(self.records, outcomes)
+    judged = [name for name in outcomes if name not in late]
+    if not judged: return ["No loss finished all of its runs, so nothing can be compared."]
+    can,cannot = _candidates(outcomes, judged, metric, self.level())
+    words = Words(metric, max(_mean(outcomes[name]) for name in judged))
+    if len(outcomes) == 1: return [f"One loss, with nothing to compare it with: {can[0]}. "
+                                   f"Its {words.metric} is {words.value(_mean(outcomes[can[0]]))}."]
+    if max(map(len, outcomes.values())) == 1: found = _one_seed(outcomes, can[0], words)
+    else: found = _several_seeds(outcomes, base, metric, self.level(), can, cannot, words)
+    return [*found, *_cautions(self.records, interval(_values(outcomes[can[0]])).covers)]
 
 # %% ../nbs/09b_results.ipynb #c1
 @patch
