@@ -174,7 +174,8 @@ def race(
     seeds = {len(values) for values in errors.values()}
     if len(seeds) > 1: raise ValueError(f"losses with {sorted(seeds)} seeds in one race, expected "
         "the same seeds for all. Give the seeds that all have finished")
-    if max(seeds) < first_look: return Race((), len(errors) == 1)
+    if len(errors) == 1: return Race((), True)
+    if max(seeds) < first_look: return Race((), False)
     level = corrected_level(n_losses, looks)
     out = tuple(ruled_out(errors, level, cautious=True))
     left = [name for name in errors if name not in out]
