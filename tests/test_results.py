@@ -14,12 +14,13 @@ def run(loss, seed, error=0.2, status='finished', metrics=(), lr=None, **kwargs)
     return dict(loss=loss, status=status, started=f'{seed}{loss}', reason=None,
         epochs=[{**row, **dict(metrics)}], settings={'seed': seed, 'lr': lr}, **kwargs)
 
-def runs(loss, errors, **kwargs): return [run(loss, s, float(e), **kwargs) for s,e in enumerate(errors)]
+def runs(loss, errors, **kwargs):
+    return [run(loss, s, float(e), **kwargs) for s,e in enumerate(errors)]
 
 def with_items(loss, wrong, order=0, classes=None, **kwargs):
     "(S, N) outcomes"
-    return [as_json(run(loss, s, float(w.mean()), order=order, items=pack_items(w, classes), **kwargs))
-            for s,w in enumerate(wrong)]
+    return [as_json(run(loss, s, float(w.mean()), order=order, items=pack_items(w, classes),
+                        **kwargs)) for s,w in enumerate(wrong)]
 
 def bits(mean, seeds=5, items=3000, seed=0):
     return (np.random.default_rng(seed).random((seeds, items)) < mean).astype(float)
@@ -47,9 +48,11 @@ def test_plain_cross_entropy_is_the_baseline_whatever_it_is_called():
 @pytest.mark.parametrize('metric, first', [('error_rate', 'a'), ('accuracy', 'a'), ('time', 'b'),
     ('perplexity', 'b'), ('f1', 'a'), ('valid_loss', 'b'), ('balanced_error', 'a')])
 def test_direction_of_a_metric(metric, first):
-    values = {'a': dict(accuracy=0.9, time=2., perplexity=3., f1=0.9, valid_loss=2., balanced_error=0.1),
-              'b': dict(accuracy=0.8, time=1., perplexity=2., f1=0.8, valid_loss=1., balanced_error=0.2)}
-    records = [r for n,e in (('b', 0.2), ('a', 0.1)) for r in runs(n, e + luck/100, metrics=values[n])]
+    names = 'accuracy','time','perplexity','f1','valid_loss','balanced_error'
+    values = {'a': dict(zip(names, (0.9, 2., 3., 0.9, 2., 0.1))),
+              'b': dict(zip(names, (0.8, 1., 2., 0.8, 1., 0.2)))}
+    records = [r for n,e in (('b', 0.2), ('a', 0.1))
+               for r in runs(n, e + luck/100, metrics=values[n])]
     table = ComparisonRecords(records).table(metric)
     assert table.loss[1] == first and metric in table
     assert len(table.columns) == len(set(table.columns))
@@ -126,13 +129,28 @@ def test_verdict_claims_what_the_differences_claim():
                for r in with_items(n, bits(m, seed=i), i)]
     text = said(records)
     assert 'Better than base in error rate (95 % intervals, all together): good by' in text
-    assert 'good is the best of all 4' in text and 'Clearly worse than base: bad.' in text
+    assert 'good is the best, with' in text and 'Clearly worse than base: bad.' in text
     assert 'No loss is surely better than good' in said(records, baseline='good')
 
 def test_verdict_of_two_equal_losses_says_what_would_tell():
     records = [*with_items('a', bits(0.2, seed=1)), *with_items('b', bits(0.2, seed=2), 1)]
     text = said(records)
     assert 'No loss is surely better than a' in text and 'Telling ' in text
+
+def test_verdict_asks_for_items_where_more_seeds_do_not_help():
+    "all seeds get the same items wrong"
+    wrong = bits(0.2, 1, 1000)
+    other = wrong.copy()
+    other[0, np.flatnonzero(wrong[0])[:18]] = 0
+    other[0, np.flatnonzero(wrong[0] == 0)[:22]] = 1
+    first,second = np.tile(wrong, (5, 1)),np.tile(other, (5, 1))
+    text = said([*with_items('a', first), *with_items('b', second, 1)])
+    assert 'more validation items: about' in text and 'in place of 1,000' in text
+
+@pytest.mark.parametrize('noise, answer', [(0.015, 'about ten'), (0.03, 'tens'), (0.3, 'hundreds')])
+def test_verdict_asks_for_a_class_of_seeds(noise, answer):
+    more = 0.2 + 0.01 + noise*np.array([1, -1, 0.5, -0.5, 0])
+    assert answer in said([*runs('a', [0.2]*5), *runs('b', more)])
 
 def test_verdict_names_what_is_missing():
     records = [*runs('a', 0.2 + luck), *runs('b', 0.3 + luck/2),
