@@ -457,7 +457,7 @@ def readable(
         if c == 'time': return f'{x:.3g}'
         return f'± {x:.3f}' if 'ci95' in c else f'{x:+.3f}' if c == 'difference' else f'{x:.3f}'
     shown = {c: [text(c, x) if c != 'seeds' else str(x) for x in table[c]] for c in table}
-    return pd.DataFrame(shown, index=table.index).rename(columns=heading)
+    return pd.DataFrame(shown, index=list(table.index)).rename(columns=heading)
 
 # %% ../nbs/09b_results.ipynb #p2
 @patch

@@ -66,7 +66,7 @@ def test_views_of_runs_that_did_not_finish():
     row = dict(phase='frozen', epoch=0, train_loss=1., valid_loss=1., error_rate=0.5, time=1.)
     both = ComparisonRecords([dict(run, epochs=[row]), dict(run, loss='b', status='finished', epochs=[row, dict(row, phase='unfrozen', error_rate=0.6)])])
     assert list(both.table().loss) == ['b', 'a']
-    assert [t.get_text() for t in both.plot().axes[1].get_yticklabels()] == ['a (diverged)', 'b']
+    assert [t.get_text() for t in both.plot().axes[1].get_yticklabels()] == ['b']
 
 def test_records_of_the_first_experiments_still_load():
     for name in ('pets', 'pets_official'):
