@@ -56,6 +56,7 @@ def margins(
     both = t_seeds**2*np.maximum(v_s, least_v_s) + np.square(t_items)*np.maximum(v_i - v_e, 0)
     return np.sqrt(np.maximum(both, least))
 
+# %% ../nbs/09f_intervals.ipynb #b11
 def _seed_margin(values, tail, least_v_s):
     "Student's t over the seeds; NaN for one seed, and where all seeds are the same"
     n_seeds = values.shape[-2]
@@ -137,6 +138,7 @@ def ruled_out(
         return (means[ours] - means[others] > margin).any()
     return [names[best_first[rank]] for rank in range(1, len(names)) if worse(rank)]
 
+# %% ../nbs/09f_intervals.ipynb #d6
 def _stacked(errors):
     "(losses, S, N) outcomes, without the items that one of the losses ignores"
     outcomes = np.stack([np.asarray(e, dtype=float) for e in errors.values()])
@@ -157,6 +159,7 @@ def number_of_looks(
     "How often a race looks at its results: after each seed from the third on"
     return max(seeds - first_look + 1, 1)
 
+# %% ../nbs/09f_intervals.ipynb #e9
 @dataclass(frozen=True)
 class Race:
     "What a race decides after a seed"
@@ -231,6 +234,7 @@ def seeds_needed(
     enough = stdtrit(seeds - 1, tail)**2*v_seeds/seeds + of_items < values.mean()**2
     return int(seeds[enough][0]) if enough.any() else None
 
+# %% ../nbs/09f_intervals.ipynb #n3
 def items_needed(
     difference:np.ndarray,  # (S, N) differences between two losses
     level:float,            # Of the interval
@@ -303,6 +307,7 @@ def misses(
     return dict(zip(('95', '95 seeds only', '99.67', '99.67 seeds only'),
                     np.concatenate(missed, 1).mean(1).tolist()))
 
+# %% ../nbs/09f_intervals.ipynb #f12
 def _missed(difference, truth):
     "(4, n) whether intervals over both and over seeds only miss, at two levels"
     off = np.abs(difference.mean((-2, -1)) - truth)
@@ -327,6 +332,7 @@ settings = {  # effects of seeds, items, and items by loss
         'items decide, small seeds': (0.002, 0.2, 50),
         'items decide, large seeds': (0.05, 0.2, 50)})}
 
+# %% ../nbs/09f_intervals.ipynb #f13
 def simulation(
     n:int,        # Comparisons in each setting
     seed:int=0,   # Of the simulation
@@ -378,6 +384,7 @@ race_settings = {  # model, effects, true error rates
     'beta: equal, the others are noisy': (beta_outcomes, (unequal(0.005, 0.2), 1, 20), all_equal),
     'beta: five far behind': (beta_outcomes, (0.02, 1, 20), five_behind)}
 
+# %% ../nbs/09f_intervals.ipynb #g9
 def race_simulation(
     n:int,        # Races in each setting
     seed:int=0,   # Of the simulation

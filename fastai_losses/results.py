@@ -45,6 +45,7 @@ def title(self:ComparisonRecords)->str|None:
     screened = self.records and self.records[0]['settings'].get('screening')
     return 'Screening: heads trained on the features of a body at rest' if screened else None
 
+# %% ../nbs/09b_results.ipynb #r10
 @patch(as_prop=True)
 def names(self:ComparisonRecords)->list:
     "The losses, in the order in which they were given; in old records, in which they were started"
@@ -70,6 +71,7 @@ def _last(epochs):
     "The last of some epochs; an empty one if there are none"
     return epochs[-1] if epochs else {}
 
+# %% ../nbs/09b_results.ipynb #r11
 def _run_row(record, metric):
     "What `runs` says of a run"
     epochs = record['epochs']
@@ -121,6 +123,7 @@ def _item_table(records, metric):
     if metric == 'accuracy': return 1 - errors
     return balanced(errors, item_classes(records[0])[1]) if metric == 'balanced_error' else errors
 
+# %% ../nbs/09b_results.ipynb #d10
 def _as_scored(table, scores):
     "Outcomes with the means that were recorded: pixels and labels may count otherwise than items"
     return table + (scores - np.nanmean(table, 1))[:, None]
@@ -143,6 +146,7 @@ def outcomes(self:ComparisonRecords,
         return pd.DataFrame(values, index=[r['settings']['seed'] for r in runs])
     return {name: table(name) for name in self.names}
 
+# %% ../nbs/09b_results.ipynb #d11
 def _number(value): return value is not None and not math.isnan(value)
 
 def _values(table):
@@ -166,6 +170,7 @@ def _level(self:ComparisonRecords)->float:
     looks = max((r.get('looks') or 1 for r in self.records), default=1)
     return corrected_level(len(self.names), looks)
 
+# %% ../nbs/09b_results.ipynb #d12
 def _direction(metric):
     "1 if lower is better, else -1"
     return 1 if lower_is_better(metric) or metric in ('time', 'perplexity') else -1
@@ -186,6 +191,7 @@ def differences(self:ComparisonRecords,
     'seeds and items', 'items', 'seeds' or 'nothing'), claim ('better', 'worse' or '')"""
     return _from_baseline(self.outcomes(metric), self.baseline(baseline), metric, self._level())
 
+# %% ../nbs/09b_results.ipynb #d13
 def _from_baseline(outcomes, base, metric, level):
     columns = 'loss','difference','low','high','seeds','covers','claim'
     rows = []
@@ -204,12 +210,14 @@ def _status(runs, n_done, n_seeds):
     if not n_done and len(unfinished) == 1 and len(runs) == n_seeds: return unfinished.pop()
     return f'{n_done} of {n_seeds} seeds'
 
+# %% ../nbs/09b_results.ipynb #t7
 def _ranked(table, metric):
     "Rows in the order of the metric, incomplete losses last, numbered from 1"
     table = table.assign(late=table.status != 'finished', key=table[metric]*_direction(metric))
     table = table.sort_values(['late', 'key'], ignore_index=True).drop(columns=['late', 'key'])
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name='rank'))
 
+# %% ../nbs/09b_results.ipynb #t8
 def _known(table, metric):
     "The columns in order, without those in which nothing is known"
     optional = 'ci95',f'frozen_{metric}','balanced_error','difference','difference_ci95'
@@ -254,6 +262,7 @@ def _unfinished(records, outcomes):
     started = pd.Series([r['loss'] for r in records]).value_counts()
     return [name for name in outcomes if len(outcomes[name]) < started[name]]
 
+# %% ../nbs/09b_results.ipynb #v23
 def _surely_worse(ours, theirs, metric, level):
     "Whether the interval of a difference leaves out 0, and the first loss is worse"
     return _claim(interval(difference(ours, theirs), level), metric) == 'worse'
@@ -268,6 +277,7 @@ def _candidates(outcomes, judged, metric, level):
 
 def _mean(table): return float(np.nanmean(table.to_numpy())) if len(table) else math.nan
 
+# %% ../nbs/09b_results.ipynb #v24
 @patch
 def candidates(self:ComparisonRecords,
     metric:str='error_rate',  # Column of `results`
@@ -293,6 +303,7 @@ class Words:
     def gap(self, x): return self.number(x) + (' points' if self.share else '')
     def range(self, low, high): return f'{self.number(low)} to {self.gap(high)}'
 
+# %% ../nbs/09b_results.ipynb #v25
 def listed(
     words,          # To list
     most:int=6,     # How many before "and 9 more"
@@ -337,6 +348,7 @@ def _how_many(seeds, now):
     if seeds > 20: return 'some tens of seeds'
     return 'about ten seeds' if now < 8 else 'about twenty seeds'
 
+# %% ../nbs/09b_results.ipynb #v26
 def _to_tell(apart, names, level, words):
     "About what it would take to tell two losses apart"
     gap = abs(apart.mean())
@@ -361,6 +373,7 @@ def _cautions(records, covers):
     if not isinstance(lr, list) and lr != 'find': yield ("All losses were trained with the same "
         "learning rate; the order may be another if each has a rate that suits it.")
 
+# %% ../nbs/09b_results.ipynb #v27
 def _missing(records, outcomes):
     "Which losses did not finish, and which were dropped by a race"
     late = _unfinished(records, outcomes)
@@ -381,6 +394,7 @@ def _one_seed(outcomes, best, words):
            f"{words.metric} is {words.value(_mean(outcomes[best]))}, with {best}. "
            "Train at least three seeds.")
 
+# %% ../nbs/09b_results.ipynb #v28
 def _several_seeds(outcomes, base, metric, level, can, cannot, words):
     "What several seeds say: claims, and what it would take to make more"
     differences = _from_baseline(outcomes, base, metric, level)
@@ -405,6 +419,7 @@ def verdict(self:ComparisonRecords,
     return '\n'.join(textwrap.fill(s, 90, break_long_words=False, break_on_hyphens=False)
                      for s in sentences)
 
+# %% ../nbs/09b_results.ipynb #v29
 def _quoted(name): return f"'{name}'" if ',' in name or ' and ' in name else name
 
 @patch
@@ -438,6 +453,25 @@ def by_class(self:ComparisonRecords)->pd.DataFrame:
     table = groups.mean().reindex(range(len(names)))
     table.insert(0, 'items', groups.size().reindex(table.index, fill_value=0))
     return table.set_index(pd.Index(names, name='class'))
+
+# %% ../nbs/09b_results.ipynb #p5
+def readable(
+    table:pd.DataFrame,  # From `table`
+    metric:str,          # That it ranks by
+    baseline:str,        # That it compares with
+)->pd.DataFrame:         # Of strings
+    "The ranking with headings of words and sensible digits"
+    def heading(c):
+        if c == 'difference': return f'difference from {baseline}'
+        if c == f'frozen_{metric}': return f"{metric.replace('_', ' ')}, body frozen"
+        return _headings.get(c, c.replace('_', ' '))
+    def text(c, x):
+        if isinstance(x, str): return x
+        if math.isnan(x): return ''
+        if c == 'time': return f'{x:.3g}'
+        return f'± {x:.3f}' if 'ci95' in c else f'{x:+.3f}' if c == 'difference' else f'{x:.3f}'
+    shown = {c: [text(c, x) if c != 'seeds' else str(x) for x in table[c]] for c in table}
+    return pd.DataFrame(shown, index=list(table.index)).rename(columns=heading)
 
 # %% ../nbs/09b_results.ipynb #p2
 @patch
