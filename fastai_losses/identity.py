@@ -26,13 +26,19 @@ from .records import without_address
 from .views import labels_of,whole_of
 
 # %% ../nbs/10d_identity.ipynb #006
-def _root(o): return (getattr(o, '__module__', None) or 'builtins').split('.')[0]
+def _roots(o):
+    "The modules that a function or a class says it is of, and that it was really written in"
+    names = {getattr(o, '__module__', None) or 'builtins'}
+    if isinstance(o, FunctionType):  # a wrapper takes the name of what it wraps
+        names = {o.__module__ or '__main__', o.__globals__.get('__name__') or '__main__'}
+    return {name.split('.')[0] for name in names}
 
 @lru_cache(None)
 def _is_package(root):
     "Whether a module is of Python, of an installed package, or of this one"
     if root == 'fastai_losses': return True
-    if root in sys.stdlib_module_names and root != '__main__': return True
+    if root in ('__main__', '__mp_main__'): return False  # whatever program runs it
+    if root in sys.stdlib_module_names: return True
     file = getattr(sys.modules.get(root), '__file__', None)
     if not file: return False
     places = {sysconfig.get_paths()[k] for k in ('purelib', 'platlib', 'stdlib')}
@@ -42,7 +48,15 @@ def from_package(
     o,  # A function or a class
 )->bool:
     "Whether `o` was installed with a package, so that its name is enough"
-    return _is_package(_root(o))
+    if not all(map(_is_package, _roots(o))): return False
+    inside = [c.cell_contents for c in getattr(o, '__closure__', None) or () if _filled(c)]
+    return all(from_package(f) for f in inside if isinstance(f, FunctionType))
+
+def _filled(cell):
+    "Whether a variable that a function closes over has a value yet"
+    try: cell.cell_contents
+    except ValueError: return False
+    return True
 
 # %% ../nbs/10d_identity.ipynb #007
 def _digest(text):
@@ -114,7 +128,7 @@ def _code(d, o):
 
 def _function(d, o):
     if from_package(o): return o.__qualname__
-    closed = [c.cell_contents for c in o.__closure__ or ()]
+    closed = [c.cell_contents for c in o.__closure__ or () if _filled(c)]
     return d.all((o.__code__, o.__defaults__, o.__kwdefaults__, closed, _globals(o)))
 
 # %% ../nbs/10d_identity.ipynb #011

@@ -196,7 +196,7 @@ def check_alike(
             + ". Choose another folder, or the same settings")
 
 # %% ../nbs/10b_records.ipynb #025
-def slug(name): return re.sub(r'[^\w.-]+', '_', name)
+def slug(name): return re.sub(r'[^\w.-]+', '_', unicodedata.normalize('NFC', name))
 def _as_strictest(name): return unicodedata.normalize('NFKC', slug(name)).casefold()
 def _bytes(name, seeds):
     "Length of the longest file name while a record is written"

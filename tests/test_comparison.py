@@ -2,12 +2,15 @@
 import json,os,signal,subprocess,sys,time,warnings
 from pathlib import Path
 import cloudpickle
-import fastai.callback.core,fastai.vision.learner
+import fastai.vision.learner
 import numpy as np
 import pandas as pd
 import pytest
 import torch,torchvision
-from fastai.data.all import *
+from fastai.data.all import (CategoryBlock,DataBlock,DataLoaders,IndexSplitter,ItemGetter,
+    TransformBlock)
+from fastai.callback.core import Callback
+from fastai.callback.data import *  # weighted_dataloaders
 from fastai.learner import Learner
 from fastai.text.data import TextDataLoaders
 from fastai.torch_core import params
@@ -60,7 +63,7 @@ def test_the_loss_says_how_wide_the_model_is_and_the_other_layers_are_the_same(d
 def test_same_batches_for_losses_of_one_seed(dls, tmp_path):
     seen = {}
     def spy(name, seed):
-        class Spy(fastai.callback.core.Callback):
+        class Spy(Callback):
             def before_batch(self): seen.setdefault((name, seed), []).append(self.x.sum().item())
         return [Spy()]
     LossComparison(dls, losses={'pair': Pair(), **two}, learner=small_learner, seeds=[1, 2], cbs=spy, path=tmp_path).fine_tune(1, progress=False)
@@ -182,7 +185,8 @@ def linear(dls, arch, n_out, **kwargs):
 def halves(model): return [params(model[0]), params(model[1])]
 
 @pytest.mark.parametrize('other', (
-    dict(wgts=[1.]*60 + [2.]*60), dict(shuffle_train=False), dict(drop_last=False)), ids=str)
+    dict(wgts=[1.]*60 + [2.]*60), dict(shuffle=False), dict(drop_last=False)),
+    ids=lambda o: ', '.join(o))
 def test_other_drawing_of_batches_is_another_run(tmp_path, other):
     train(weighted(), tmp_path, learner=linear)
     with pytest.raises(ValueError, match='data.loaders was'):
@@ -200,7 +204,6 @@ def test_an_edited_helper_is_another_run(dls, tmp_path):
         train(dls, tmp_path, learner=learner_with(0.2))
 
 def test_what_cannot_be_compared_is_on_record_and_on_the_screen(dls, tmp_path):
-    def own(dls, arch, given=iter([1]), **kwargs): return small_learner(dls, arch, **kwargs)
     def maker(numbers):
         def own(dls, arch, **kwargs): return small_learner(dls, arch, **kwargs)
         own.__defaults__ = None
@@ -222,7 +225,7 @@ def test_a_record_of_another_job_is_not_taken_over(dls, tmp_path):
     assert (tmp_path/'here'/foreign.name).read_bytes() == foreign.read_bytes()
 
 def test_names_that_are_one_file_somewhere(dls, tmp_path):
-    for names in (('Focal', 'focal'), ('a:b', 'a?b'), ('Å', 'Å')):
+    for names in (('Focal', 'focal'), ('a:b', 'a?b'), ('\u00c5', 'A\u030a')):
         with pytest.raises(ValueError, match='two losses with one name'):
             quick(dls, tmp_path, {name: CrossEntropy() for name in names})
     with pytest.raises(ValueError, match='is too long'): quick(dls, tmp_path, {'é'*120: CrossEntropy()})
@@ -313,7 +316,8 @@ def children(pid):
     found = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True)
     return [int(p) for p in found.stdout.split()]
 
-@pytest.mark.parametrize('sent', (signal.SIGINT, signal.SIGKILL), ids=lambda s: s.name)
+@pytest.mark.parametrize('sent', (signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)),
+                         ids=lambda s: s.name)
 def test_a_pool_ends_with_its_parent(tmp_path, sent):
     "Within ten seconds, and no process is left"
     script = tmp_path/'script.py'
@@ -322,7 +326,7 @@ def test_a_pool_ends_with_its_parent(tmp_path, sent):
                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline,workers = time.time() + 120,[]
     while len(workers) < 3 and time.time() < deadline: time.sleep(0.2); workers = children(parent.pid)
-    time.sleep(8)  # they are at work
+    time.sleep(4)  # they are at work
     start = time.time()
     parent.send_signal(sent)
     parent.communicate(timeout=30)
