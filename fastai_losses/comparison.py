@@ -201,7 +201,8 @@ class _Progress:
 
     def _to(self, done):
         self.done = done
-        if not self.told: print(f"about {self._left(done)} for {self.n_runs} runs", flush=True)
+        runs = f"{self.n_runs} run{'s'*(self.n_runs > 1)}"
+        if not self.told: print(f"about {self._left(done)} for {runs}", flush=True)
         self.told = True
         if self.bar: self.bar.update(done)
 

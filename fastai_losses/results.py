@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from .intervals import balanced,corrected_level,interval,items_needed,seeds_needed
 from .metrics import lower_is_better,reported_scores
-from .pictures import comparison_figure,text_columns,words,write_report
+from .pictures import comparison_figure,is_share,text_columns,words,write_report
 from .records import flat,check_alike,item_classes,item_errors,read_records
 
 # %% ../nbs/09b_results.ipynb #025
@@ -292,11 +292,10 @@ def candidates(self:ComparisonRecords,
 class Words:
     "Says values of a metric: shares in percent and points, other numbers with three digits"
     def __init__(self,
-        metric:str,     # Column of `results`
-        largest:float,  # Of its values
+        metric:str,  # Column of `results`
+        values,      # Its values
     ):
-        self.metric = {'error_rate': 'error rate'}.get(metric, metric.replace('_', ' '))
-        self.share = largest <= 1 and ('error' in metric or 'accuracy' in metric)
+        self.metric,self.share = words(metric),is_share(metric, values)
 
     def value(self, x): return f'{100*x:.1f} %' if self.share else f'{x:.3g}'
     def number(self, x): return f'{100*x:.1f}' if self.share else f'{x:.3g}'
@@ -352,6 +351,7 @@ def _how_many(seeds, now):
 def _to_tell(apart, names, level, words):
     "About what it would take to tell two losses apart"
     gap = abs(apart.mean())
+    if float(words.number(gap)) == 0: return f"{names[0]} and {names[1]} are equal on these data."
     start = (f"Telling {names[0]} from {names[1]}, if they are as far apart as it looks "
              f"({words.gap(gap)}), ")
     seeds = seeds_needed(apart, level)
@@ -429,7 +429,7 @@ def _findings(self:ComparisonRecords, outcomes, base, metric):
     judged = [name for name in outcomes if name not in late]
     if not judged: return ["No loss finished all of its runs, so nothing can be compared."]
     can,cannot = _candidates(outcomes, judged, metric, self._level())
-    words = Words(metric, max(_mean(outcomes[name]) for name in judged))
+    words = Words(metric, [_mean(outcomes[name]) for name in judged])
     if len(outcomes) == 1: return [f"One loss, with nothing to compare it with: {can[0]}. "
                                    f"Its {words.metric} is {words.value(_mean(outcomes[can[0]]))}."]
     if max(map(len, outcomes.values())) == 1: found = _one_seed(outcomes, can[0], words)

@@ -334,6 +334,7 @@ def test_a_pool_ends_with_its_parent(tmp_path, sent):
     while alive() and time.time() < start + 10: time.sleep(0.1)
     assert not alive() and time.time() - start < 10
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_told(tmp_path):
     script = tmp_path/'script.py'
     script.write_text(_in_a_pool)

@@ -47,6 +47,7 @@ def written(fig):
 @pytest.fixture(autouse=True)
 def strict():
     "No warning, and no figure left open"
+    plt.close('all')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         yield
