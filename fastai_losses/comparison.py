@@ -6,7 +6,7 @@
 __all__ = ['LossComparison']
 
 # %% ../nbs/09_comparison.ipynb #054
-import copy,math,time,warnings
+import copy,math,sys,time,warnings
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -20,20 +20,21 @@ from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.data.transforms import get_c
-from fastai.learner import Learner
+from fastai.learner import Learner,Metric
 from fastai.losses import BCEWithLogitsLossFlat
 from fastai.vision.learner import vision_learner
 from .callbacks import check_metrics
 from .catalogue import first_losses
+from .core import ClassificationLoss
 from .fair_starts import seed_run
 from .identity import data_facts,identity,loss_identity
 from .intervals import number_of_looks
 from .intervals import race as race_rule
 from .metrics import decoded_error_rate
 from .pools import Here,Pool
-from .records import (RecordFolder,check_alike,check_names,item_errors,new_folder,
+from .records import (RecordFolder,check_alike,check_names,new_folder,
     read_records,sweep_partial,writable,write_bytes)
-from .results import ComparisonRecords
+from .results import ComparisonRecords,values_of
 from fastai_losses.runs import (Job,LearningRate,Plan,argument_of,begun,choose_rate,make_learner,
     run,train,_epochs)
 from .views import images_in_memory,transition_matrix
@@ -64,7 +65,8 @@ class LossComparison(GetAttr):
         self.losses = _named(first_losses() if losses is None else losses, arch)
         self.seeds_to_run,self.n_classes = _seeds(seeds),get_c(dls)
         self.metrics = list(L(metrics))
-        self.dls,self.arch,self.learner_function,self.path = dls,arch,learner,path
+        self.dls,self.arch,self.learner_function = dls,arch,learner
+        self.path = None if path is None else Path(path).expanduser().absolute()
         self.noise,self.balance_gradients,self.memory = noise,balance_gradients,memory
         self.cbs,self.keep,self.threads,self.kwargs = cbs,keep,threads,kwargs
         self.screening,self._records = None,None
@@ -73,9 +75,12 @@ class LossComparison(GetAttr):
     @property
     def recorded(self)->ComparisonRecords:
         "What the runs have left: those of this comparison, or those that its folder holds already"
-        if self._records is not None: return ComparisonRecords(self._records, self.path)
-        there = self.path is not None and any(Path(self.path).expanduser().glob('*.json'))
-        return ComparisonRecords.load(self.path) if there else ComparisonRecords([])
+        records = self._records
+        there = self.path is not None and any(self.path.glob('*.json'))
+        if records is None: records = ComparisonRecords.load(self.path).records if there else []
+        order = {name: i for i,name in enumerate(self.losses)}
+        given = [{**r, 'order': order.get(r['loss'], len(order))} for r in records]
+        return ComparisonRecords(given, self.path)
     def __repr__(self): return repr(self.recorded)
     def _repr_html_(self): return self.recorded._repr_html_()
 
@@ -159,6 +164,7 @@ class _Writer:
     def __call__(self, job, record):
         weights = record.pop('weights', None)
         error = _final_error(record)
+        weights_file(self.folder.file(job)).unlink(missing_ok=True)  # those of an earlier run
         if weights and (self.keep == 'all' or error < self.least): self._keep(job, weights)
         self.least = min(self.least, error)
         self.records.append(self.folder.write(job, record))
@@ -179,6 +185,11 @@ def _final_error(record):
     return math.inf if error is None else error
 
 # %% ../nbs/09_comparison.ipynb #065
+def printable(text):
+    "The text, with escapes for what the terminal cannot show"
+    encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
+    return text.encode(encoding, 'backslashreplace').decode(encoding)
+
 class _Progress:
     "Shows how many epochs of how many runs are done"
     def __init__(self, n_runs, epochs, shown):
@@ -196,7 +207,8 @@ class _Progress:
         self.runs += 1
         problem = '' if record['status'] == 'finished' else f" ({record['status']})"
         if self.bar:
-            self.bar.comment = f"{self.runs} of {self.n_runs} runs, last {record['loss']}{problem}"
+            name = printable(record['loss'])
+            self.bar.comment = f"{self.runs} of {self.n_runs} runs, last {name}{problem}"
         self._to(self.runs*self.epochs)
 
     def _to(self, done):
@@ -212,14 +224,17 @@ class _Progress:
 
 # %% ../nbs/09_comparison.ipynb #067
 @patch
-def _known(self:LossComparison, jobs):
+def _known(self:LossComparison, jobs, plan):
     "The records in the folder, if they are of this comparison"
     known = [r for r in read_records(self.folder) if r['status'] != 'failed']
     check_names([*dict.fromkeys(r['loss'] for r in known), *self.losses], self.seeds_to_run)
     check_alike(known, jobs[0].settings, {job.name: job.loss_repr for job in jobs})
-    cannot = jobs[0].facts.get('unknown')
-    if known and cannot: warnings.warn(f"the runs in {self.folder} go on, but it cannot be told "
-        f"whether these are the same as there: {', '.join(cannot)}")
+    cannot = {what for r in known for what in r.get('unknown') or ()}
+    if known: cannot |= set(jobs[0].facts.get('unknown', ()))
+    threads = {r.get('threads') for r in known} - {None, plan.threads}
+    if threads: cannot.add(f"numbers of {threads.pop()} threads there and {plan.threads} here")
+    if cannot: warnings.warn(f"the runs in {self.folder} go on, but it cannot be told "
+        f"whether these are the same as there: {', '.join(sorted(cannot))}")
     return known
 
 def _fail(jobs, writer, plan):
@@ -232,10 +247,9 @@ def _train(self:LossComparison, plan, rate, executor, progress, race, margin, fa
     "Make the runs that are missing and write their records"
     looks = {'looks': number_of_looks(len(self.seeds_to_run))} if race else {}
     jobs = self._jobs(plan, rate, {**(facts or {}), **looks})
-    self.folder = new_folder(Path('comparisons')) if self.path is None else writable(self.path)
-    self.path = self.folder
+    self.path = self.folder = writable(self.path or new_folder(Path('comparisons').absolute()))
     sweep_partial(self.folder)
-    known = self._known(jobs)
+    known = self._known(jobs, plan)
     writer = _Writer(RecordFolder(self.folder), self.keep, known)
     made = {(r['loss'], r['settings']['seed']) for r in known}
     todo = [job for job in jobs if (job.name, job.seed) not in made]
@@ -245,7 +259,9 @@ def _train(self:LossComparison, plan, rate, executor, progress, race, margin, fa
     with Pool(plan, executor) if executor else Here(plan) as way:
         todo,lost = _with_rates(todo, RecordFolder(self.folder/'rates', False), way, jobs[0].seed)
         _fail(lost, writer, plan)
-        contest = _Race(self.losses, len(self.seeds_to_run), margin, progress) if race else None
+        contest = None
+        if race and len(self.losses) > 1:
+            contest = _Race(self.losses, len(self.seeds_to_run), margin, progress)
         _run_all(todo, way, writer, bar, contest)
     writer.records.sort(key=lambda r: r['started'])
     _check_any_finished(writer.records[:], known)
@@ -280,11 +296,12 @@ def _check_any_finished(records, known):
 
 # %% ../nbs/09_comparison.ipynb #071
 def _outcomes(records, names):
-    "(S, N) outcomes by name of loss, over the seeds that all of them have"
-    by_seed = {name: {r['settings']['seed']: item_errors(r) for r in records if r['loss'] == name}
-               for name in names}
-    seeds = set.intersection(*map(set, by_seed.values())) if by_seed else ()
-    return {name: np.stack([of[s] for s in sorted(seeds)]) for name,of in by_seed.items() if seeds}
+    "Outcomes by name of loss, over the seeds that all of them have; none if there are none"
+    tables = ComparisonRecords(records).outcomes()
+    tables = {name: table for name,table in tables.items() if name in names}
+    seeds = set.intersection(*(set(t.index) for t in tables.values())) if tables else set()
+    if len(tables) < len(names) or not seeds: return {}
+    return {name: values_of(table.loc[sorted(seeds)]) for name,table in tables.items()}
 
 # %% ../nbs/09_comparison.ipynb #072
 class _Race:
@@ -298,7 +315,7 @@ class _Race:
         unfinished = {r['loss'] for r in records if r['status'] != 'finished'}
         self._out([n for n in self.names if n in unfinished], 'not all of its runs finished')
         errors = _outcomes(records, self.names)
-        if not errors: self.over = True; return
+        if not errors: return  # a loss has no run yet, or none is left
         now = race_rule(errors, self.n_losses, self.looks, self.margin)
         seeds = len(next(iter(errors.values())))
         self._out(now.out, f'surely not the best after {seeds} seeds')
@@ -315,7 +332,7 @@ class _Race:
             self._say(f"{name} is out: {reason}")
 
     def _say(self, text):
-        if self.shown: print(text, flush=True)
+        if self.shown: print(printable(text), flush=True)
 
 # %% ../nbs/09_comparison.ipynb #073
 @patch
@@ -333,6 +350,7 @@ def fine_tune(self:LossComparison,
     disk at once. RuntimeError if no run could be finished, OSError if the folder cannot be
     written, ValueError if it holds other runs"""
     _at_least('epochs', epochs, 0)
+    _check_training(method, executor, kwargs)
     if not 0 <= margin < 1: raise ValueError(
         f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
     plan = self._plan(method, {argument_of(method, _epochs): epochs, **kwargs})
@@ -360,7 +378,7 @@ def learner(self:LossComparison,
         "screening trains heads only: train the winner with fine_tune")
     record = self._best_run(name, seed)
     plan,job = self._as_recorded(record)
-    file = weights_file(RecordFolder(Path(self.path).expanduser()).file(job))
+    file = weights_file(RecordFolder(self.path).file(job))
     if not file.exists(): return train(plan, job, scale=record.get('scale'))
     learn = make_learner(plan, job)
     learn.model.load_state_dict(torch.load(file, map_location=learn.dls.device, weights_only=True))
@@ -425,6 +443,9 @@ def features(self:LossComparison,
     passes:int=1,  # How often the training images go through the body, each time augmented anew
 )->DataLoaders:
     "DataLoaders of what the body and the pooling make of the images"
+    weighted = {'wgts', 'partial_n'} & vars(self.dls.train).keys()
+    if weighted: raise ValueError("screening draws all training items alike, and these have sampling "
+        "weights or are drawn in part: use fine_tune")
     body = _body_and_pool(self.make_learner(next(iter(self.losses))), self.dls)
     seed_run(self.dls, self.seeds_to_run[0])
     in_order = self.dls.train.new(shuffle=False, drop_last=False)
@@ -433,7 +454,7 @@ def features(self:LossComparison,
     def made(x, y): return _Features(x, y, self.n_classes, getattr(self.dls, 'vocab', None))
     train = made(torch.stack([x for x,_ in several]), several[0][1])
     return DataLoaders.from_dsets(train, made(valid[0][None], valid[1]), bs=self.dls.train.bs,
-        num_workers=0, device=self.dls.device, path=self.dls.path)
+        shuffle=(self.dls.train.shuffle, False), drop_last=(self.dls.train.drop_last, False), num_workers=0, device=self.dls.device, path=self.dls.path)
 
 # %% ../nbs/09_comparison.ipynb #080
 def _head_learner(whole):
@@ -463,8 +484,8 @@ def screen(self:LossComparison,
         heads.dls = self.features(passes)
     heads.learner_function,heads.keep = _head_learner(self),None
     heads.screening = {'passes': passes, 'seed': self.seeds_to_run[0]}  # of the augmentations
-    if self.path is None: self.path = new_folder(Path('comparisons'))
-    heads.path = Path(self.path)/'screening'
+    self.path = self.path or new_folder(Path('comparisons').absolute())
+    heads.path = self.path/'screening'
     plan = heads._plan('fit_one_cycle', {'n_epoch': epochs})
     facts = {'features_time': time.perf_counter() - start}
     return heads._train(plan, LearningRate.asked(lr), None, progress, race, margin, facts)
@@ -474,6 +495,15 @@ def _at_least(name, value, least):
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < least: raise ValueError(
         f"{name} must be a whole number of at least {least}, got {value!r}")
+
+def _check_training(method, executor, kwargs):
+    "Arguments of `fine_tune` that are not what they look like"
+    if argument_of(method) in kwargs: raise TypeError(
+        f"pass the learning rate as lr=, not as {argument_of(method)}=")
+    if 'cbs' in kwargs: raise TypeError("pass cbs= to LossComparison, as a function of (name, seed) "
+        "that makes the callbacks of one run")
+    if executor is not None and not callable(executor): raise TypeError("executor must be a function "
+        f"that makes an executor, such as spawn_pool(2) or client.get_executor, got {executor!r}")
 
 def _seeds(seeds):
     "A list of seeds; a number n stands for n of them, from 42 on"
@@ -493,8 +523,10 @@ def _seeds(seeds):
 # %% ../nbs/09_comparison.ipynb #085
 def _named(losses, arch):
     "Losses by name, from a dict, a list of (name, loss) pairs or a list of losses"
-    if isinstance(arch, (dict, tuple)): raise TypeError("the second argument of LossComparison is "
-        "the model: pass losses by name, LossComparison(dls, losses=...)")
+    def is_loss(o): return isinstance(o, ClassificationLoss) or hasattr(o, 'decodes')
+    given = arch if isinstance(arch, (dict, list, tuple)) else [arch]
+    if isinstance(arch, (dict, tuple)) or any(map(is_loss, given)): raise TypeError("the second "
+        "argument of LossComparison is the model: pass losses by name, LossComparison(dls, losses=...)")
     if not isinstance(losses, (dict, list, tuple)): raise TypeError(
         f"losses must be a dict of losses by name, or a list of losses, got {losses!r}")
     pairs = list(losses.items()) if isinstance(losses, dict) else [
@@ -525,6 +557,9 @@ def _check_losses(losses, n_classes):
 _own_columns = {'loss', 'seed', 'phase', 'epoch', 'time', 'train_loss', 'valid_loss', 'status',
                 'reason', 'lr', 'ci95', 'difference', 'difference_ci95', 'seeds', 'rank'}
 def _check_metrics(metrics):
+    def is_metric(m): return isinstance(m, Metric) or callable(m) and not isinstance(m, type)
+    wrong = [m for m in metrics if not is_metric(m)]
+    if wrong: raise TypeError(f"metrics must be fastai metrics or functions, got {wrong[0]!r}")
     check_metrics(metrics)
     names = [getattr(m, 'name', None) or getattr(m, '__name__', str(m)) for m in metrics]
     twice = [n for i,n in enumerate(names) if n in names[:i] or n in _own_columns]
@@ -576,3 +611,6 @@ def _check(comparison):
     if comparison.keep not in (None, 'best', 'all'): raise ValueError(
         f"keep must be 'best', 'all' or None, got {comparison.keep!r}")
     if comparison.threads is not None: _at_least('threads', comparison.threads, 1)
+    own = {'loss_func', 'n_out', 'dls'} & comparison.kwargs.keys()
+    if own: raise TypeError(f"{', '.join(sorted(own))} of the learner function come from each loss "
+        "and the data: pass losses=... and leave them out")

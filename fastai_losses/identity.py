@@ -6,10 +6,10 @@
 __all__ = []
 
 # %% ../nbs/10d_identity.ipynb #003
-import dis,hashlib,os,sys,sysconfig
+import dis,hashlib,inspect,os,sys,sysconfig
 from collections.abc import Mapping,Set
 from functools import lru_cache,partial
-from pathlib import PurePath
+from pathlib import Path,PurePath
 from types import BuiltinFunctionType,CodeType,EllipsisType,FunctionType
 from types import MethodType,ModuleType,NoneType
 import numpy as np
@@ -50,7 +50,9 @@ def from_package(
     "Whether `o` was installed with a package, so that its name is enough"
     if not all(map(_is_package, _roots(o))): return False
     inside = [c.cell_contents for c in getattr(o, '__closure__', None) or () if _filled(c)]
-    return all(from_package(f) for f in inside if isinstance(f, FunctionType))
+    inside += [o.__wrapped__] if hasattr(o, '__wrapped__') else []
+    return not any(isinstance(f, partial) or isinstance(f, FunctionType) and not from_package(f)
+                   for f in inside)
 
 def _filled(cell):
     "Whether a variable that a function closes over has a value yet"
@@ -122,6 +124,17 @@ def _globals(f):
              if i.opname in loads}
     return [(n, f.__globals__[n]) for n in sorted(names) if n in f.__globals__]
 
+def _imported(f):
+    "The modules that a function imports when it runs"
+    names = {i.argval for code in _codes(f.__code__) for i in dis.get_instructions(code)
+             if i.opname == 'IMPORT_NAME'}
+    return [sys.modules[n] for n in sorted(names) if n in sys.modules]
+
+def _note_outside(d, f):
+    "Note what a function reads that nobody can see from outside"
+    names = {n for code in _codes(f.__code__) for n in code.co_names}
+    d.unknown += [f'{n} in {f.__name__}' for n in sorted({'globals', 'environ', 'getenv'} & names)]
+
 def _code(d, o):
     d.code = True
     return f'{o.co_code.hex()} {o.co_names} {d.all(o.co_consts)}'
@@ -129,7 +142,8 @@ def _code(d, o):
 def _function(d, o):
     if from_package(o): return o.__qualname__
     closed = [c.cell_contents for c in o.__closure__ or () if _filled(c)]
-    return d.all((o.__code__, o.__defaults__, o.__kwdefaults__, closed, _globals(o)))
+    _note_outside(d, o)
+    return d.all((o.__code__, o.__defaults__, o.__kwdefaults__, closed, _globals(o), _imported(o)))
 
 # %% ../nbs/10d_identity.ipynb #011
 _not_told = {'__module__', '__qualname__', '__doc__', '__dict__', '__weakref__', '_abc_impl',
@@ -140,8 +154,15 @@ def _class(d, o):
     own = {k: v for k,v in vars(o).items() if k not in _not_told}
     return d.all((o.__qualname__, own, o.__bases__))
 
+def _module(d, o):
+    "A module of yours by its text, one of a package by its name"
+    file = getattr(o, '__file__', None)
+    if _is_package(o.__name__.split('.')[0]) or not file: return o.__name__
+    return _digest(Path(file).read_bytes())
+
 def _by_pickling(d, o):
     "What pickle would write: a function that makes the object, its arguments and its state"
+    if hasattr(o, '__wrapped__'): return d(o.__wrapped__)  # such as a function with a cache
     try: made = o.__reduce_ex__(4)
     except Exception: return d.cannot(o)
     if isinstance(made, str): return made
@@ -152,14 +173,23 @@ def _by_pickling(d, o):
 # hooks and the like
 _of_modules = vars(nn.Module()).keys() - {'_parameters', '_buffers', '_modules'}
 
-def _module(d, o):
+def _layers(d, o):
     return d.all((type(o), {k: v for k,v in vars(o).items() if k not in _of_modules}))
 
+def _arguments(o):
+    "Attributes that are called as arguments of the constructor: what a random transform drew is not"
+    named = {n for cls in type(o).__mro__[:-1] for n in _parameters(cls.__init__)}
+    return {n: v for n,v in vars(o).items() if n in named}
+
+def _parameters(f):
+    try: return inspect.signature(f).parameters
+    except (TypeError, ValueError): return ()
+
 def _transform(d, o):
-    "Class and text: what a random transform drew last is not part of it"
+    "Class, arguments and functions"
     encodes = vars(o).get('encodes')
     functions = [m.implementation for m in getattr(encodes, 'methods', ())]
-    return d.all((type(o), without_address(o), functions))
+    return d.all((type(o), without_address(o), _arguments(o), functions))
 
 def _loader(d, o): return d.cannot(o)  # data are described on their own
 
@@ -179,10 +209,11 @@ _ways = (
     (partial, lambda d, o: d.all((o.func, o.args, o.keywords))),
     ((staticmethod, classmethod), lambda d, o: d(o.__func__)),
     (property, lambda d, o: d.all((o.fget, o.fset))),
-    ((BuiltinFunctionType, ModuleType), lambda d, o: o.__name__),
+    (BuiltinFunctionType, lambda d, o: o.__name__),
+    (ModuleType, _module),
     (type, _class),
     (Transform, _transform),
-    (nn.Module, _module),
+    (nn.Module, _layers),
     ((DataLoaders, DataLoader), _loader))
 
 # %% ../nbs/10d_identity.ipynb #014
@@ -222,19 +253,22 @@ def identity(
     return f'{name} {fingerprint(o, unknown)}'
 
 # %% ../nbs/10d_identity.ipynb #026
-def _labels(dl):
-    "Labels of all items, or of the first batch"
-    known = labels_of(dl.dataset)
+def _labels(dl, unknown):
+    "Labels of all items, or of the first ones where they cannot be had without loading the items"
+    known,n = labels_of(dl.dataset),min(dl.bs or 1, len(dl.dataset))
     if known is not None: return known
-    return dl.new(shuffle=False, drop_last=False).one_batch()[-1].tolist()
+    if unknown is not None: unknown.append(f'labels after the first {n}')
+    return [np.asarray(dl.dataset[i][-1]) for i in range(n)]
 
-def _sources(ds):
-    "Paths of the items below their common folder, or the table that they come from"
-    items = getattr(ds, 'items', None)
-    if hasattr(items, 'iloc'): return items
-    first = [o[0] if isinstance(o, tuple) and o else o for o in ([] if items is None else items)]
-    paths = [str(o) for o in first if isinstance(o, PurePath)]
-    above = len(os.path.commonpath(paths)) if len(paths) > 1 else 0
+def _sources(ds, unknown):
+    "Paths of the items below their common folder, a table, or the items themselves"
+    items = getattr(ds, 'items', ds if isinstance(ds, (list, tuple)) else None)
+    if items is None and unknown is not None: unknown.append('what the items hold')
+    if items is None or hasattr(items, 'iloc'): return items
+    first = [o[0] if isinstance(o, tuple) and o else o for o in items]
+    paths = [str(o) for o in first if isinstance(o, (PurePath, str))]
+    if len(paths) < len(first): return list(items)
+    above = len(os.path.dirname(os.path.commonprefix(paths)))
     return [p[above:] for p in paths]
 
 def _steps(dl):
@@ -245,11 +279,15 @@ def _steps(dl):
 
 # %% ../nbs/10d_identity.ipynb #027
 _drawing = 'bs','shuffle','drop_last','n','wgts','partial_n','sort_func'
+_not_drawing = 'dataset','after_item','before_batch','after_batch','device','num_workers','timeout'
 
 def _draws(dl):
     "Type and arguments of a DataLoader: which items it gives, and how many at a time"
-    arguments = {name: getattr(dl, name, None) for name in _drawing if name in vars(dl)}
-    return [type(dl), arguments]
+    own = {} if from_package(type(dl)) else _arguments(dl)
+    own = {name: v for name,v in own.items() if name not in _not_drawing}
+    named = [*_drawing, *type(dl)._methods]
+    given = {name: vars(dl)[name] for name in named if name in vars(dl) and name not in _not_drawing}
+    return [type(dl), {**own, **given}]
 
 def data_facts(
     dls,           # DataLoaders
@@ -259,8 +297,8 @@ def data_facts(
     steps = [_steps(dl) for dl in dls.loaders[:2]]
     return {
         'classes': get_c(dls), 'train': len(dls.train_ds), 'valid': len(dls.valid_ds),
-        'batch': dls.train.bs, 'input': list(dls.one_batch()[0].shape[1:]),
-        'labels': fingerprint([_labels(dl) for dl in dls.loaders], unknown),
-        'sources': fingerprint([_sources(dl.dataset) for dl in dls.loaders], unknown),
+        'batch': dls.train.bs, 'input': list(dls.valid.one_batch()[0].shape[1:]),
+        'labels': fingerprint([_labels(dl, unknown) for dl in dls.loaders], unknown),
+        'sources': fingerprint([_sources(dl.dataset, unknown) for dl in dls.loaders], unknown),
         'transforms': fingerprint(steps, unknown),
         'loaders': fingerprint([_draws(dl) for dl in dls.loaders], unknown)}

@@ -141,6 +141,10 @@ def _open(self:Pool):
     "The pool that is there, or a new one"
     if self.pool is not None: return self.pool
     self.pool = self.executor()
+    context = getattr(self.pool, '_mp_context', None)
+    if context is not None and context.get_start_method() == 'fork': raise ValueError(
+        "executor forks this process, whose threads are then missing, and torch may wait for them "
+        "for ever: take one that spawns, such as spawn_pool(2)")
     try: there = self.pool.submit(_where).result()
     except BrokenExecutor as e: raise RuntimeError(
         f"the processes of the pool died as they started ({e}). "

@@ -108,9 +108,15 @@ def item_classes(
 def _has(o, **types):
     return isinstance(o, dict) and all(isinstance(o.get(k), t) for k,t in types.items())
 
+def _is_number(v): return isinstance(v, (int, float)) and abs(v) < 1e300
+def _is_rate(lr):
+    rate = lr.get('lr') if isinstance(lr, dict) else lr
+    return rate is None or _is_number(rate)
+
 def _is_row(row):
-    return {'phase', 'epoch', 'time'} <= row.keys() and all(
-        v is None or isinstance(v, (int, float)) for k,v in row.items() if k != 'phase')
+    whole = {'phase', 'epoch', 'time'} <= row.keys() and _is_number(row['time'])
+    return whole and not {'loss', 'seed'} & row.keys() and all(
+        v is None or _is_number(v) for k,v in row.items() if k != 'phase')
 
 def _has_items(record):
     "Whether the outcomes of the items can be read, if there are any"
@@ -126,7 +132,11 @@ _asked = (
     ("its settings should have a seed, a whole number", lambda r: _has(r['settings'], seed=int)),
     ("its epochs should be objects with phase, epoch and time, and hold numbers",
      lambda r: all(isinstance(row, dict) and _is_row(row) for row in r['epochs'])),
-    ("its items cannot be read", _has_items))
+    ("its items cannot be read", _has_items),
+    ("its order, looks or threads is no whole number", lambda r: all(
+        r.get(k) is None or type(r[k]) is int and 0 <= r[k] < 10**6 for k in ('order', 'looks', 'threads'))),
+    ("its learning rate should be an object with lr, or a number", lambda r: _is_rate(r.get('lr'))),
+    ("its reason should be a text", lambda r: isinstance(r.get('reason'), str | None)))
 
 # %% ../nbs/10b_records.ipynb #017
 _new_names = {'nll': 'nll_loss', 'brier': 'brier_loss', 'ece': 'calibration_error',
@@ -197,11 +207,14 @@ def check_alike(
 
 # %% ../nbs/10b_records.ipynb #025
 def slug(name): return re.sub(r'[^\w.-]+', '_', unicodedata.normalize('NFC', name))
+def _is_text(name): return name.encode(errors='ignore').decode() == name
 def _as_strictest(name): return unicodedata.normalize('NFKC', slug(name)).casefold()
 def _bytes(name, seeds):
     "Length of the longest file name while a record is written"
     files = (f'.{slug(name)}.seed{s}.json.{32*"0"}.partial' for s in seeds)
     return max(len(file.encode()) for file in files)
+
+_reserved = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\.|$)')
 
 def check_names(
     names,    # Of losses
@@ -212,6 +225,8 @@ def check_names(
     for name in names:
         if not isinstance(name, str) or not slug(name): raise ValueError(
             f"the name of a loss must be a text, for its record is called by it; got {name!r}")
+        if _reserved.match(_as_strictest(name)) or not _is_text(name): raise ValueError(
+            f"the name {name!r} cannot be that of a file on every system: choose another")
         size = _bytes(name, seeds)
         if size > 255: raise ValueError(
             f"the name {name[:40]!r}... is too long: "

@@ -102,6 +102,7 @@ def baseline(self:ComparisonRecords,
     name:str|None=None,  # Of a loss; None: plain cross-entropy where it is there, or else the first
 )->str:
     "The loss that others are compared with"
+    if not self.records: raise ValueError("no runs yet: `fine_tune` makes them")
     if name in self.names: return name
     if name is not None: raise ValueError(
         f"no loss {name!r} among {', '.join(map(repr, self.names))}. Name one of these")
@@ -134,13 +135,15 @@ def outcomes(self:ComparisonRecords,
     metric:str='error_rate',  # Column of `results`
 )->dict:                      # By name of loss: a row for each seed, a column for each item, or one
     "What each finished run of each loss gives: an outcome for each item, or else its score"
-    def counts(r): return r['status'] == 'finished' and _number(_last(r['epochs']).get(metric))
+    self.runs(metric)  # a ValueError for a metric that is not there
+    def score(r): return _run_row(r, metric)[metric]
+    def counts(r): return r['status'] == 'finished' and _number(score(r))
     done = [r for r in self.records if counts(r)]
     items = metric in _of_items and _same_items(done)
     if metric == 'balanced_error': items = items and item_classes(done[0]) is not None
     def table(name):
         runs = [r for r in done if r['loss'] == name]
-        scores = np.array([_last(r['epochs'])[metric] for r in runs], dtype=float)
+        scores = np.array([score(r) for r in runs], dtype=float)
         values = scores[:, None]
         if items and runs: values = _as_scored(_item_table(runs, metric), scores)
         return pd.DataFrame(values, index=[r['settings']['seed'] for r in runs])
@@ -149,7 +152,7 @@ def outcomes(self:ComparisonRecords,
 # %% ../nbs/09b_results.ipynb #d11
 def _number(value): return value is not None and not math.isnan(value)
 
-def _values(table):
+def values_of(table):
     "(S, N) outcomes, or (S,) scores"
     return table.to_numpy() if table.shape[1] > 1 else table.to_numpy()[:, 0]
 
@@ -161,7 +164,7 @@ def difference(
     "Paired differences between two losses"
     both = ours.index.intersection(theirs.index)
     if both.empty: return np.zeros(0)
-    return _values(ours.loc[both]) - _values(theirs.loc[both])
+    return values_of(ours.loc[both]) - values_of(theirs.loc[both])
 
 # %% ../nbs/09b_results.ipynb #d5
 @patch
@@ -230,7 +233,7 @@ def _row(name, runs, outcomes, metric, n_seeds):
     "A row of the table, without the differences"
     done = runs[runs.seed.isin(outcomes.index) & (runs.status == 'finished')]
     frozen = f'frozen_{metric}'
-    row = {'loss': name, metric: done[metric].mean(), 'ci95': interval(_values(outcomes)).margin,
+    row = {'loss': name, metric: done[metric].mean(), 'ci95': interval(values_of(outcomes)).margin,
            frozen: done[frozen].mean()}
     if 'balanced_error' in runs: row['balanced_error'] = done.balanced_error.mean()
     return {**row, 'valid_loss': done.valid_loss.mean(), 'time': done.time.mean(),
@@ -258,9 +261,12 @@ def table(self:ComparisonRecords,
 
 # %% ../nbs/09b_results.ipynb #v1
 def _unfinished(records, outcomes):
-    "Names of the losses of which a run did not finish, or has no score"
+    "Names of the losses of which a run did not finish, has no score, or was not started"
     started = pd.Series([r['loss'] for r in records]).value_counts()
-    return [name for name in outcomes if len(outcomes[name]) < started[name]]
+    most = 0 if _raced(records) else max(map(len, outcomes.values()))  # a race drops losses
+    return [name for name in outcomes if len(outcomes[name]) < max(started[name], most)]
+
+def _raced(records): return any((r.get('looks') or 1) > 1 for r in records)
 
 # %% ../nbs/09b_results.ipynb #v23
 def _surely_worse(ours, theirs, metric, level):
@@ -379,10 +385,10 @@ def _missing(records, outcomes):
     late = _unfinished(records, outcomes)
     def how(name):
         states = {r['status'] for r in records if r['loss'] == name} - {'finished'}
-        return f"{name} ({' and '.join(sorted(states)) or 'no score'})"
-    if late: yield f"Not judged, since runs did not finish: {listed(map(how, late))}."
+        return f"{name} ({' and '.join(sorted(states)) or f'{len(outcomes[name])} of {most} seeds'})"
     most = max(map(len, outcomes.values()))
-    raced = any((r.get('looks') or 1) > 1 for r in records)
+    if late: yield f"Not judged, since runs did not finish: {listed(map(how, late))}."
+    raced = _raced(records)
     dropped = [f'{name} (after {len(o)})' for name,o in outcomes.items()
                if len(o) < most and name not in late]
     if raced and dropped: yield f"Dropped by the race, with the number of seeds: {listed(dropped)}."
@@ -434,21 +440,25 @@ def _findings(self:ComparisonRecords, outcomes, base, metric):
                                    f"Its {words.metric} is {words.value(_mean(outcomes[can[0]]))}."]
     if max(map(len, outcomes.values())) == 1: found = _one_seed(outcomes, can[0], words)
     else: found = _several_seeds(outcomes, base, metric, self._level(), can, cannot, words)
-    return [*found, *_cautions(self.records, interval(_values(outcomes[can[0]])).covers)]
+    return [*found, *_cautions(self.records, interval(values_of(outcomes[can[0]])).covers)]
 
 # %% ../nbs/09b_results.ipynb #c1
 @patch
 def by_class(self:ComparisonRecords)->pd.DataFrame:
-    """Error rate of each loss by class, over its finished runs. Index: class; columns: `items`,
+    """Error rate of each loss by class, over the seeds that all have finished. Index: class; columns: `items`,
     then one for each loss. ValueError if the records do not hold items with a class"""
     done = [r for r in self.records if r['status'] == 'finished']
     if not _same_items(done) or item_classes(done[0]) is None: raise ValueError(
         "the records do not say which items of which class were wrong, as those of older versions "
         "and of items without a single class. Train the comparison again in a new folder")
     names,of_item = item_classes(done[0])
-    def mean(name): return np.mean([item_errors(r) for r in done if r['loss'] == name], 0)
-    finished = {r['loss'] for r in done}
-    errors = {name: mean(name) for name in self.names if name in finished}
+    finished = {name: {} for name in self.names}
+    for r in done: finished[r['loss']][r['settings']['seed']] = r
+    finished = {name: runs for name,runs in finished.items() if runs}
+    common = set.intersection(*map(set, finished.values()))  # the luck of the seeds is then the same
+    def mean(runs):
+        return np.mean([item_errors(r) for s,r in runs.items() if s in common or not common], 0)
+    errors = {name: mean(runs) for name,runs in finished.items()}
     groups = pd.DataFrame(errors).groupby(of_item)
     table = groups.mean().reindex(range(len(names)))
     table.insert(0, 'items', groups.size().reindex(table.index, fill_value=0))

@@ -14,6 +14,7 @@ from numbers import Real
 from pathlib import Path
 import numpy as np
 import fastai,torch
+from torch import nn
 from fastai.callback.core import Callback
 from fastai.data.transforms import get_c
 from fastai.learner import Learner
@@ -95,15 +96,28 @@ def make_learner(
     "A fresh Learner for a job; ConnectionError if its weights cannot be had"
     dls = plan.dls if plan.noise is None else with_noise(plan.dls, plan.noise, job.seed)
     asked = {'loss_func': copy.deepcopy(job.loss), 'metrics': copy.deepcopy(plan.metrics),
-             'n_out': width_of(job.loss, get_c(plan.dls)), **plan.kwargs}
+             'n_out': width_of(job.loss, get_c(plan.dls)), **_fresh(plan.kwargs)}
+    arch = copy.deepcopy(plan.arch) if isinstance(plan.arch, nn.Module) else plan.arch
     with SeedLayers(job.seed):
-        try: learn = plan.learner(dls, plan.arch, **asked)
+        try: learn = plan.learner(dls, arch, **asked)
         except OSError as e: raise ConnectionError(f"could not make the learner for {job.name!r} "
             f"({type(e).__name__}: {e}). If its pretrained weights cannot be downloaded, pass "
             "pretrained=False or put the file where torch.hub looks for it") from e
+    _check_new(learn.model)
     learn.add_cb(ReportScores())
     seed_run(learn.dls, job.seed)
     return learn
+
+def _fresh(kwargs):
+    "The arguments, with layers of their own for each run"
+    return {k: copy.deepcopy(v) if isinstance(v, nn.Module) else v for k,v in kwargs.items()}
+
+def _check_new(model):
+    "ValueError for layers that an earlier run has trained"
+    if any(vars(m).get('in_a_run') for m in model.modules()): raise ValueError("the learner function "
+        "gives layers that it has given before, and a run would go on with trained weights: let it "
+        "make its model anew in each call")
+    for m in model.modules(): vars(m)['in_a_run'] = True
 
 # %% ../nbs/10e_runs.ipynb #013
 class Diverged(Exception):
@@ -187,7 +201,8 @@ class RecordItems(Callback):
 # %% ../nbs/10e_runs.ipynb #021
 def _reference(loss):
     "Cross-entropy with the settings that say which outputs and labels are meant"
-    settings = {k: getattr(loss, k) for k in ('axis', 'ignore_index') if hasattr(loss, k)}
+    inside = getattr(loss, 'func', loss)  # fastai's losses keep torch's in `func`
+    settings = {'axis': getattr(loss, 'axis', -1), 'ignore_index': getattr(inside, 'ignore_index', None)}
     return CrossEntropy(**{k: v for k,v in settings.items() if v is not None})
 
 def gradient_scale(
@@ -224,7 +239,8 @@ def _threads(n):
 @contextmanager
 def _multiplied(learn, factor):
     "The Learner's loss times a factor"
-    hook = factor and learn.loss_func.register_forward_hook(lambda loss, args, out: out*factor)
+    loss = getattr(learn.loss_func, 'func', learn.loss_func)  # fastai's losses are no modules
+    hook = factor and loss.register_forward_hook(lambda loss, args, out: out*factor)
     try: yield
     finally:
         if hook: hook.remove()

@@ -98,7 +98,9 @@ def with_datasets(
         whole = [o for o in dls.loaders if o.dataset is getattr(ds, 'whole', None)]
         return _same_kind(dl, ds, getattr(ds, 'index', range(len(ds))), (whole or [dl])[0])
     rest = dls.loaders[1:] if valid is None else [around(dls.valid, valid)]
-    return DataLoaders(around(dls.train, train), *rest, path=dls.path, device=dls.device)
+    new = DataLoaders(around(dls.train, train), *rest, path=dls.path, device=dls.device)
+    for name in {'c', 'vocab'} & vars(dls).keys(): setattr(new, name, getattr(dls, name))  # set by hand
+    return new
 
 # %% ../nbs/10a_views.ipynb #014
 def _part(ds, index, split):
@@ -181,7 +183,8 @@ class _Kept(Transform):
         key = str(o) if isinstance(o, (str, os.PathLike)) else None
         if key not in self.known: return self.make(o, **kwargs)
         if key not in self.images: self.images[key] = self.make(o, **kwargs)
-        return self.images[key]
+        kept = self.images[key]
+        return type(kept)(kept.copy())  # a transform may change it in place
     def decode(self, o, **kwargs): return self.make.decode(o, **kwargs)
     def __reduce__(self): return _Kept, (self.make, self.known)  # another process fills its own
 

@@ -156,8 +156,9 @@ def range(self:WarpedCrossEntropy):
 
 @patch(cls_method=True)
 def example(cls:WarpedCrossEntropy, n_classes=10, **kwargs):
-    "With half as many dimensions as classes"
-    return cls(**{'vectors': class_vectors(n_classes, (n_classes + 1)//2), **kwargs})
+    "With half as many dimensions as classes, and at least 2"
+    n = max(2, (n_classes + 1)//2)
+    return cls(**{'vectors': class_vectors(n_classes, n), **kwargs})
 
 # %% ../nbs/05_warped.ipynb #045
 @patch
