@@ -231,6 +231,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._check_data': ( 'comparison.html#_check_data',
                                                                                     'fastai_losses/comparison.py'),
+                                          'fastai_losses.comparison._check_learner': ( 'comparison.html#_check_learner',
+                                                                                       'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._check_losses': ( 'comparison.html#_check_losses',
                                                                                       'fastai_losses/comparison.py'),
                                           'fastai_losses.comparison._check_metrics': ( 'comparison.html#_check_metrics',

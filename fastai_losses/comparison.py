@@ -22,6 +22,7 @@ from fastai.data.load import DataLoader
 from fastai.data.transforms import get_c
 from fastai.learner import Learner,Metric
 from fastai.losses import BCEWithLogitsLossFlat
+from fastai.tabular.core import TabDataLoader
 from fastai.vision.learner import vision_learner
 from .callbacks import check_metrics
 from .catalogue import first_losses
@@ -600,6 +601,14 @@ def _check_targets(dls):
         f"the data have {get_c(dls)} class ({names}): a classification needs at least 2")
 
 # %% ../nbs/09_comparison.ipynb #088
+def _check_learner(learner, dls):
+    "The learner function for images is no good for tables and texts"
+    if learner is not vision_learner: return
+    if isinstance(dls.train, TabDataLoader): raise ValueError(
+        "these data are a table: pass learner=table_learner")
+    if not dls.valid.one_batch()[0].is_floating_point(): raise ValueError(
+        "these data are texts: pass learner=small_text_learner or awd_lstm_learner")
+
 def _check(comparison):
     "Errors in what a comparison was given"
     check_names(comparison.losses, comparison.seeds_to_run)
@@ -611,6 +620,9 @@ def _check(comparison):
     if comparison.keep not in (None, 'best', 'all'): raise ValueError(
         f"keep must be 'best', 'all' or None, got {comparison.keep!r}")
     if comparison.threads is not None: _at_least('threads', comparison.threads, 1)
+    _check_learner(comparison.learner_function, comparison.dls)
+    if 'method' in comparison.kwargs: raise TypeError("pass method= to fine_tune, as in "
+        "LossComparison(dls).fine_tune(3, method='fit_one_cycle')")
     own = {'loss_func', 'n_out', 'dls'} & comparison.kwargs.keys()
     if own: raise TypeError(f"{', '.join(sorted(own))} of the learner function come from each loss "
         "and the data: pass losses=... and leave them out")

@@ -436,7 +436,9 @@ def _intervals(table, center, margin, share):
     "Texts of the intervals in a table"
     signed = center == 'difference'
     low,high = ends_of(_column(table, center), _column(table, margin), share, signed)
-    return [interval(*ends, share, signed) for ends in zip(low, high)]
+    unknown = share & (_column(table, margin) >= 1) if signed else [False]*len(table)
+    return ['cannot be told' if u else interval(*ends, share, signed)
+            for u,ends in zip(unknown, zip(low, high))]
 
 # %% ../nbs/09c_pictures.ipynb #p86
 _formats = {'time': '.1f', 'lr': '.3g'}

@@ -329,9 +329,9 @@ def _against_baseline(differences, base, best, words):
     better = sorted(d.index[d.claim == 'better'], key=lambda name: -abs(d.difference[name]))
     if better: return (f"Better than {base} in {words.metric} (95 % intervals, all together): "
                        f"{listed(map(gap, better), 4)}.")
-    none = f"No loss is surely better than {base} in {words.metric}."
-    if best not in d.index: return none
-    return (f"{none} The best mean is that of {best}; its difference from {base} is "
+    none = f"No loss is surely better than {base} in {words.metric}"
+    if best not in d.index: return f"{none}: there is no reason to change."
+    return (f"{none}: there is no reason to change. The best mean is that of {best}; its difference from {base} is "
             f"{words.gap(d.difference[best])}, and may be anything from "
             f"{words.range(d.low[best], d.high[best])}.")
 

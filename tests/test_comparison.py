@@ -12,6 +12,7 @@ from fastai.data.all import (CategoryBlock,DataBlock,DataLoaders,IndexSplitter,I
 from fastai.callback.core import Callback
 from fastai.callback.data import *  # weighted_dataloaders
 from fastai.learner import Learner
+from fastai.tabular.data import TabularDataLoaders
 from fastai.text.data import TextDataLoaders
 from fastai.torch_core import params
 from torch import nn
@@ -301,6 +302,40 @@ def test_the_trained_learner(dls, tmp_path):
     assert again.learner('inverse', 43).validate()[0] == pytest.approx(losses['inverse', 43], rel=1e-6)
     with pytest.raises(ValueError, match='no finished run of .focal.: there are runs of'):
         kept.learner('focal')
+
+def test_a_race_that_was_stopped_goes_on(dls, tmp_path):
+    "Also where one loss has no run yet"
+    train(dls, tmp_path, {'cross-entropy': CrossEntropy()})
+    raced = quick(dls, tmp_path, seeds=3).fine_tune(1, lr=1e-2, race=True, progress=False)
+    assert len(raced.records) == 6 and raced.records[-1]['looks'] == 1
+
+def test_weights_of_another_training_are_not_loaded(dls, tmp_path):
+    train(dls, tmp_path, keep='all')
+    for record in tmp_path.glob('*.json'): record.unlink()
+    again = train(dls, tmp_path, epochs=2)
+    assert not list((tmp_path/'weights').glob('*.pth'))
+    loss = again.runs().set_index('loss').valid_loss['inverse']
+    assert again.learner('inverse').validate()[0] == pytest.approx(loss, rel=1e-6)
+
+def test_screening_does_not_forget_the_weights_of_items(tmp_path):
+    with pytest.raises(ValueError, match='screening draws all training items alike'):
+        quick(weighted([1.]*120), tmp_path, learner=linear).screen(1, progress=False)
+
+def test_models_for_images_are_refused_for_tables_and_texts(tmp_path):
+    frame = pd.DataFrame({'x': range(60), 'label': list('ab')*30, 'text': ['a b c']*60})
+    table = TabularDataLoaders.from_df(frame, cont_names=['x'], y_names='label', valid_idx=range(12),
+                                       y_block=CategoryBlock(), bs=8)
+    with pytest.raises(ValueError, match='pass learner=table_learner'): LossComparison(table)
+    texts = TextDataLoaders.from_df(frame, text_col='text', label_col='label', bs=8, seq_len=20)
+    with pytest.raises(ValueError, match='pass learner=small_text_learner'): LossComparison(texts)
+
+def test_questions_before_there_is_an_answer(dls, tmp_path):
+    fresh = quick(dls, tmp_path/'none')
+    for ask in (fresh.table, fresh.verdict, fresh.differences, fresh.baseline):
+        with pytest.raises(ValueError, match='no runs yet'): ask()
+    done = train(dls, tmp_path/'some')
+    for ask in (done.table, done.verdict, done.differences, done.candidates):
+        with pytest.raises(ValueError, match="no metric 'acuracy'"): ask('acuracy')
 
 # Ended from outside
 
