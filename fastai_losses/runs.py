@@ -114,10 +114,11 @@ def _fresh(kwargs):
 
 def _check_new(model):
     "ValueError for layers that an earlier run has trained"
-    if any(vars(m).get('in_a_run') for m in model.modules()): raise ValueError("the learner function "
+    own = [m for m in model.modules() if m._parameters or m._buffers]  # others have nothing to learn
+    if any(vars(m).get('in_a_run') for m in own): raise ValueError("the learner function "
         "gives layers that it has given before, and a run would go on with trained weights: let it "
         "make its model anew in each call")
-    for m in model.modules(): vars(m)['in_a_run'] = True
+    for m in own: vars(m)['in_a_run'] = True
 
 # %% ../nbs/10e_runs.ipynb #013
 class Diverged(Exception):

@@ -88,6 +88,7 @@ dls = with_datasets(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (wh
 LossComparison(dls, losses={'cross-entropy': CrossEntropy(), 'inverse': InverseLoss(), 'tuned inverse': InverseLoss(0.2)}, learner=small_learner, seeds=int(sys.argv[2]), path=sys.argv[1]).fine_tune(1, progress=False)
 """
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path, dls):
     "kill -9 twice: each time at most the run in flight is lost, and what comes out in the end is what an undisturbed comparison gives"
     folder = tmp_path/'killed'
