@@ -41,5 +41,5 @@ readme: .venv/installed
 .venv/installed: settings.ini setup.py pyproject.toml
 	@echo "Installing into .venv; the first time this takes some minutes"
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --no-compile --editable '.[dev]'
 	touch $@

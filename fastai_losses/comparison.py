@@ -63,7 +63,8 @@ class LossComparison(GetAttr):
         **kwargs,                 # To the learner function, such as `pretrained=False`
     ):
         _check_data(dls)
-        self.losses = _named(first_losses() if losses is None else losses, arch)
+        _check_arch(arch)
+        self.losses = _named(first_losses() if losses is None else losses)
         self.seeds_to_run,self.n_classes = _seeds(seeds),get_c(dls)
         self.metrics = list(L(metrics))
         self.dls,self.arch,self.learner_function = dls,arch,learner
@@ -269,17 +270,18 @@ def _train(self:LossComparison, plan, rate, executor, progress, race, margin, fa
     return self
 
 # %% ../nbs/09_comparison.ipynb #069
+def _run_some(jobs, way, writer, bar):
+    for job,record in way(run, jobs, writer.folder.find, bar.tick): bar.finished(writer(job, record))
+
 def _run_all(jobs, way, writer, bar, race):
     "Run jobs: all of them, or in a race seed by seed, without the losses that are out"
-    rounds = [jobs] if race is None else [[j for j in jobs if j.seed == s]
-                                          for s in dict.fromkeys(j.seed for j in jobs)]
-    if race and writer.records: race.look(writer.records)
-    for jobs in rounds if not (race and race.over) else ():
-        left = jobs if race is None else [job for job in jobs if job.name in race.names]
-        for job,record in way(run, left, writer.folder.find, bar.tick):
-            bar.finished(writer(job, record))
-        if race: race.look(writer.records)
-        if race and race.over: return
+    if race is None: return _run_some(jobs, way, writer, bar)
+    if writer.records: race.look(writer.records)
+    for seed in dict.fromkeys(job.seed for job in jobs):
+        if race.over: return
+        left = [job for job in jobs if job.seed == seed and job.name in race.names]
+        _run_some(left, way, writer, bar)
+        race.look(writer.records)
 
 def _epochs_of(plan):
     "Epochs of one run, for the progress bar"
@@ -352,6 +354,8 @@ def fine_tune(self:LossComparison,
     written, ValueError if it holds other runs"""
     _at_least('epochs', epochs, 0)
     _check_training(method, executor, kwargs)
+    if race and len(self.seeds_to_run) < 3: raise ValueError("a race looks at its results from the "
+        "third seed on: give seeds=3 or more, or leave race out")
     if not 0 <= margin < 1: raise ValueError(
         f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
     plan = self._plan(method, {argument_of(method, _epochs): epochs, **kwargs})
@@ -522,12 +526,15 @@ def _seeds(seeds):
     return seeds
 
 # %% ../nbs/09_comparison.ipynb #085
-def _named(losses, arch):
-    "Losses by name, from a dict, a list of (name, loss) pairs or a list of losses"
+def _check_arch(arch):
+    "TypeError for losses in the place of the model"
     def is_loss(o): return isinstance(o, ClassificationLoss) or hasattr(o, 'decodes')
     given = arch if isinstance(arch, (dict, list, tuple)) else [arch]
     if isinstance(arch, (dict, tuple)) or any(map(is_loss, given)): raise TypeError("the second "
         "argument of LossComparison is the model: pass losses by name, LossComparison(dls, losses=...)")
+
+def _named(losses):
+    "Losses by name, from a dict, a list of (name, loss) pairs or a list of losses"
     if not isinstance(losses, (dict, list, tuple)): raise TypeError(
         f"losses must be a dict of losses by name, or a list of losses, got {losses!r}")
     pairs = list(losses.items()) if isinstance(losses, dict) else [

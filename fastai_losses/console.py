@@ -93,7 +93,10 @@ def rate_from(
 ):
     "The learning rate, as `fine_tune` takes it"
     if text is None: return default
-    return text if text == 'find' else numbers_from('lr', text, float)
+    if text == 'find': return text
+    try: return numbers_from('lr', text, float)
+    except ValueError: raise ValueError(f"--lr is {text!r}. "
+        "Expected find, a number, or several separated by commas.") from None
 
 # %% ../nbs/09e_console.ipynb #a1
 _learners = {

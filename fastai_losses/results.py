@@ -464,25 +464,6 @@ def by_class(self:ComparisonRecords)->pd.DataFrame:
     table.insert(0, 'items', groups.size().reindex(table.index, fill_value=0))
     return table.set_index(pd.Index(names, name='class'))
 
-# %% ../nbs/09b_results.ipynb #p5
-def readable(
-    table:pd.DataFrame,  # From `table`
-    metric:str,          # That it ranks by
-    baseline:str,        # That it compares with
-)->pd.DataFrame:         # Of strings
-    "The ranking with headings of words and sensible digits"
-    def heading(c):
-        if c == 'difference': return f'difference from {baseline}'
-        if c == f'frozen_{metric}': return f"{metric.replace('_', ' ')}, body frozen"
-        return _headings.get(c, c.replace('_', ' '))
-    def text(c, x):
-        if isinstance(x, str): return x
-        if math.isnan(x): return ''
-        if c == 'time': return f'{x:.3g}'
-        return f'± {x:.3f}' if 'ci95' in c else f'{x:+.3f}' if c == 'difference' else f'{x:.3f}'
-    shown = {c: [text(c, x) if c != 'seeds' else str(x) for x in table[c]] for c in table}
-    return pd.DataFrame(shown, index=list(table.index)).rename(columns=heading)
-
 # %% ../nbs/09b_results.ipynb #p2
 @patch
 def _readable(self:ComparisonRecords):

@@ -57,6 +57,7 @@ def test_many_classes():
     words = (v[:, :] < 0).long()  # linear: the sum of two words is at least as heavy as the lightest word
     assert words[1:].sum(1).min() == 22
 
+@pytest.mark.slow
 def test_same_vectors_in_every_process():
     code = "import torch,hashlib; torch.set_num_threads({}); from fastai_losses.class_vectors import *; " \
         "print([hashlib.sha256(class_vectors(k, n, m, seed=3).numpy().tobytes()).hexdigest() for k,n,m in ((7, 3, 'auto'), (40, 6, 'thomson'), (90, 10, 'random'))])"

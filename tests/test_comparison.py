@@ -347,19 +347,24 @@ def _guarded(code):
     body = '\n'.join(f'    {line}' for line in lines if not line.startswith(('import', 'from')))
     return '\n'.join([l for l in lines if l.startswith(('import', 'from'))]) + f"\nif __name__ == '__main__':\n{body}\n"
 
+def heeds_ctrl_c():
+    "A shell makes what it runs in the background deaf to Ctrl-C"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def children(pid):
     "Ids of the processes that a process has started"
     found = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True)
     return [int(p) for p in found.stdout.split()]
 
-@pytest.mark.parametrize('sent', (signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)),
-                         ids=lambda s: s.name)
+@pytest.mark.slow
+@pytest.mark.parametrize('sent', (signal.SIGINT, signal.SIGKILL), ids=lambda s: s.name)
 def test_a_pool_ends_with_its_parent(tmp_path, sent):
     "Within ten seconds, and no process is left"
     script = tmp_path/'script.py'
     script.write_text(_guarded(_in_a_pool))
     parent = subprocess.Popen([sys.executable, '-W', 'ignore', script, tmp_path/'runs', '2'],
-                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              preexec_fn=heeds_ctrl_c)
     deadline,workers = time.time() + 120,[]
     while len(workers) < 3 and time.time() < deadline: time.sleep(0.2); workers = children(parent.pid)
     time.sleep(4)  # they are at work

@@ -31,6 +31,7 @@ def python(folder, *args):
     assert not done.returncode, done.stdout[-5000:] + done.stderr[-2000:]
     return done.stdout
 
+@pytest.mark.slow
 def test_it_is_in_the_lists(with_the_loss):
     code = '''if True:
         import fastai_losses.all as package
@@ -38,6 +39,7 @@ def test_it_is_in_the_lists(with_the_loss):
     file,loss = python(with_the_loss, '-c', code).split()
     assert file.startswith(str(with_the_loss)) and loss == 'SquaredLoss()'
 
+@pytest.mark.slow
 def test_it_passes_the_tests_of_losses(with_the_loss):
     files = [f'tests/test_{name}.py' for name in tests]
     selected = 'SquaredLoss and not processes and not fresh'  # these two try all losses at once

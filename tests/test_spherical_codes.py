@@ -90,6 +90,7 @@ def test_words_differ_and_are_linear(k, n):
         sums = (words[:, None] != words[None]).reshape(-1, n)
         assert len(np.unique(sums, axis=0)) == k
 
+@pytest.mark.slow
 def test_galois_is_not_needed():
     code = ("import sys; sys.modules['galois'] = None; "
             "from fastai_losses.class_vectors import class_vectors; "
