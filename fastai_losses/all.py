@@ -9,7 +9,6 @@ from fastai_losses.metrics import *
 from fastai_losses.callbacks import *
 from fastai_losses.data import *
 from fastai_losses.learners import *
-from fastai_losses.own_data import *
 from fastai_losses.catalogue import *
 from fastai_losses.views import *
 from fastai_losses.records import *

@@ -36,8 +36,8 @@ from .pools import Here,Pool
 from .records import (RecordFolder,check_alike,check_names,new_folder,
     read_records,sweep_partial,writable,write_bytes)
 from .results import ComparisonRecords,values_of
-from fastai_losses.runs import (Job,LearningRate,Plan,argument_of,begun,choose_rate,make_learner,
-    run,train,_epochs)
+from .runs import (Job,LearningRate,Plan,begun,choose_rate,epochs_argument,make_learner,
+    rate_argument,run,train)
 from .views import images_in_memory,transition_matrix
 
 # %% ../nbs/09_comparison.ipynb #055
@@ -62,7 +62,7 @@ class LossComparison(GetAttr):
         threads:int|None=None,    # Of the processor, in each run; None: as many as torch has here
         **kwargs,                 # To the learner function, such as `pretrained=False`
     ):
-        _check_data(dls)
+        _check_data(dls, learner)
         _check_arch(arch)
         self.losses = _named(first_losses() if losses is None else losses)
         self.seeds_to_run,self.n_classes = _seeds(seeds),get_c(dls)
@@ -78,8 +78,9 @@ class LossComparison(GetAttr):
     def recorded(self)->ComparisonRecords:
         "What the runs have left: those of this comparison, or those that its folder holds already"
         records = self._records
-        there = self.path is not None and any(self.path.glob('*.json'))
-        if records is None: records = ComparisonRecords.load(self.path).records if there else []
+        if records is None:
+            there = self.path is not None and any(self.path.glob('*.json'))
+            records = ComparisonRecords.load(self.path).records if there else []
         order = {name: i for i,name in enumerate(self.losses)}
         given = [{**r, 'order': order.get(r['loss'], len(order))} for r in records]
         return ComparisonRecords(given, self.path)
@@ -129,14 +130,15 @@ def _settings(self:LossComparison, plan, rate):
 def _jobs(self:LossComparison, plan, rate, facts):
     "All jobs, seed by seed, so that a comparison that is cut off has whole rows"
     settings,unknown = self._settings(plan, rate)
-    def one(seed, order, name, loss):
-        of_loss = []
-        text = loss_identity(loss, of_loss)
-        cannot = unknown + [f'{what} in the loss' for what in of_loss]
+    def of(order, name, loss):
+        in_loss = []
+        text = loss_identity(loss, in_loss)
+        cannot = unknown + [f'{what} in the loss' for what in in_loss]
         further = {'order': order, **facts, **({'unknown': cannot} if cannot else {})}
-        return Job(name, loss, seed, rate, settings, text, further, self.keep is not None)
-    return [one(seed, i, name, loss) for seed in self.seeds_to_run
-            for i,(name,loss) in enumerate(self.losses.items())]
+        first = self.seeds_to_run[0]
+        return Job(name, loss, first, rate, settings, text, further, self.keep is not None)
+    of_first = [of(i, *named) for i,named in enumerate(self.losses.items())]
+    return [replace(job, seed=seed) for seed in self.seeds_to_run for job in of_first]
 
 # %% ../nbs/09_comparison.ipynb #061
 def _with_rates(jobs, folder, way, seed):
@@ -164,19 +166,19 @@ class _Writer:
         self.least = min(map(_final_error, known), default=math.inf)
 
     def __call__(self, job, record):
-        weights = record.pop('weights', None)
-        error = _final_error(record)
-        weights_file(self.folder.file(job)).unlink(missing_ok=True)  # those of an earlier run
-        if weights and (self.keep == 'all' or error < self.least): self._keep(job, weights)
+        weights,error = record.pop('weights', None),_final_error(record)
+        self.folder.find(job)  # a ValueError if the file is somebody else's, before its weights go
+        file = weights_file(self.folder.file(job))
+        file.unlink(missing_ok=True)  # those of an earlier run
+        if weights and (self.keep == 'all' or error < self.least): self._keep(file, weights)
         self.least = min(self.least, error)
         self.records.append(self.folder.write(job, record))
         return self.records[-1]
 
-    def _keep(self, job, weights):
-        write_bytes(weights_file(self.folder.file(job)), weights)
-        if self.keep == 'all': return
-        for other in weights_file(self.folder.file(job)).parent.glob('*.pth'):
-            if other != weights_file(self.folder.file(job)): other.unlink()
+    def _keep(self, file, weights):
+        write_bytes(file, weights)
+        others = set(file.parent.glob('*.pth')) - {file} if self.keep == 'best' else ()
+        for other in others: other.unlink()
 
 def weights_file(record_file): return record_file.parent/'weights'/f'{record_file.stem}.pth'
 
@@ -261,12 +263,12 @@ def _train(self:LossComparison, plan, rate, executor, progress, race, margin, fa
     with Pool(plan, executor) if executor else Here(plan) as way:
         todo,lost = _with_rates(todo, RecordFolder(self.folder/'rates', False), way, jobs[0].seed)
         _fail(lost, writer, plan)
-        contest = None
-        if race and len(self.losses) > 1:
-            contest = _Race(self.losses, len(self.seeds_to_run), margin, progress)
+        racing = race and len(self.losses) > 1
+        contest = _Race(self.losses, len(self.seeds_to_run), margin, progress) if racing else None
         _run_all(todo, way, writer, bar, contest)
+    new = writer.records[len(known):]
     writer.records.sort(key=lambda r: r['started'])
-    _check_any_finished(writer.records[:], known)
+    _check_any_finished(new)
     return self
 
 # %% ../nbs/09_comparison.ipynb #069
@@ -285,13 +287,12 @@ def _run_all(jobs, way, writer, bar, race):
 
 def _epochs_of(plan):
     "Epochs of one run, for the progress bar"
-    epochs = plan.arguments.get(argument_of(plan.method, _epochs), 1)
+    epochs = plan.arguments.get(epochs_argument(plan.method), 1)
     frozen = plan.arguments.get('freeze_epochs', 1) if plan.method == 'fine_tune' else 0
     return max(1, epochs + frozen)
 
-def _check_any_finished(records, known):
+def _check_any_finished(new):
     "RuntimeError if all new runs failed"
-    new = [r for r in records if r not in known]
     if not new or any(r['status'] != 'failed' for r in new): return
     name,seed,reason = new[0]['loss'],new[0]['settings']['seed'],new[0]['reason']
     raise RuntimeError(f"not one of {len(new)} runs could be finished. "
@@ -354,11 +355,8 @@ def fine_tune(self:LossComparison,
     written, ValueError if it holds other runs"""
     _at_least('epochs', epochs, 0)
     _check_training(method, executor, kwargs)
-    if race and len(self.seeds_to_run) < 3: raise ValueError("a race looks at its results from the "
-        "third seed on: give seeds=3 or more, or leave race out")
-    if not 0 <= margin < 1: raise ValueError(
-        f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
-    plan = self._plan(method, {argument_of(method, _epochs): epochs, **kwargs})
+    _check_race(race, margin, len(self.seeds_to_run))
+    plan = self._plan(method, {epochs_argument(method): epochs, **kwargs})
     return self._train(plan, LearningRate.asked(lr), executor, progress, race, margin)
 
 # %% ../nbs/09_comparison.ipynb #075
@@ -458,8 +456,9 @@ def features(self:LossComparison,
     valid = _one_pass(body, self.dls.valid)
     def made(x, y): return _Features(x, y, self.n_classes, getattr(self.dls, 'vocab', None))
     train = made(torch.stack([x for x,_ in several]), several[0][1])
+    drawn = {name: (getattr(self.dls.train, name), False) for name in ('shuffle', 'drop_last')}
     return DataLoaders.from_dsets(train, made(valid[0][None], valid[1]), bs=self.dls.train.bs,
-        shuffle=(self.dls.train.shuffle, False), drop_last=(self.dls.train.drop_last, False), num_workers=0, device=self.dls.device, path=self.dls.path)
+        **drawn, num_workers=0, device=self.dls.device, path=self.dls.path)
 
 # %% ../nbs/09_comparison.ipynb #080
 def _head_learner(whole):
@@ -483,6 +482,8 @@ def screen(self:LossComparison,
 )->LossComparison:       # A comparison of its own, with records in the folder `screening`
     "Train a head with each loss and seed on features that are computed once"
     _at_least('epochs', epochs, 1); _at_least('passes', passes, 1)
+    _check_race(race, margin, len(self.seeds_to_run))
+    rate = LearningRate.asked(lr)
     heads,start = copy.copy(self),time.perf_counter()
     heads._whole,heads._facts,heads._records = self,self._data(),None
     with images_in_memory(self.dls, self.memory if passes > 1 else 0):
@@ -493,7 +494,7 @@ def screen(self:LossComparison,
     heads.path = self.path/'screening'
     plan = heads._plan('fit_one_cycle', {'n_epoch': epochs})
     facts = {'features_time': time.perf_counter() - start}
-    return heads._train(plan, LearningRate.asked(lr), None, progress, race, margin, facts)
+    return heads._train(plan, rate, None, progress, race, margin, facts)
 
 # %% ../nbs/09_comparison.ipynb #083
 def _at_least(name, value, least):
@@ -503,12 +504,18 @@ def _at_least(name, value, least):
 
 def _check_training(method, executor, kwargs):
     "Arguments of `fine_tune` that are not what they look like"
-    if argument_of(method) in kwargs: raise TypeError(
-        f"pass the learning rate as lr=, not as {argument_of(method)}=")
+    if rate_argument(method) in kwargs: raise TypeError(
+        f"pass the learning rate as lr=, not as {rate_argument(method)}=")
     if 'cbs' in kwargs: raise TypeError("pass cbs= to LossComparison, as a function of (name, seed) "
         "that makes the callbacks of one run")
     if executor is not None and not callable(executor): raise TypeError("executor must be a function "
         f"that makes an executor, such as spawn_pool(2) or client.get_executor, got {executor!r}")
+
+def _check_race(race, margin, n_seeds):
+    if race and n_seeds < 3: raise ValueError("a race looks at its results from the third seed on: "
+        "give seeds=3 or more, or leave race out")
+    if not 0 <= margin < 1: raise ValueError(
+        f"margin must be a difference between error rates, such as 0.005, got {margin!r}")
 
 def _seeds(seeds):
     "A list of seeds; a number n stands for n of them, from 42 on"
@@ -578,7 +585,7 @@ def _check_metrics(metrics):
 _how = ("make them with `dataloaders_from(path)`, a DataBlock, ImageDataLoaders, or "
         "DataLoaders.from_dsets")
 
-def _check_data(dls):
+def _check_data(dls, learner):
     "TypeError or ValueError for data that cannot be compared on"
     loaders = getattr(dls, 'loaders', None)
     if not loaders or not all(isinstance(dl, DataLoader) for dl in loaders): raise TypeError(
@@ -593,12 +600,13 @@ def _check_data(dls):
         f"{dls.train.bs}: take smaller batches, bs={max(1, len(dls.train_ds)//4)} for example")
     if dls.valid.shuffle: raise ValueError("the validation set is shuffled, so its items cannot be "
         "told apart: make its DataLoader with shuffle=False")
-    _check_targets(dls)
+    batch = dls.valid.one_batch()
+    _check_targets(dls, batch)
+    _check_learner(learner, dls, batch)
 
-def _check_targets(dls):
+def _check_targets(dls, batch):
     "One target for each item, and at least two classes"
-    n_inp,batch = getattr(dls, 'n_inp', 1),dls.train.one_batch()
-    n_targets = len(batch) - n_inp
+    n_targets = len(batch) - getattr(dls, 'n_inp', 1)
     if n_targets != 1: raise ValueError(f"a batch has {n_targets} targets, expected one: choose "
         "it with get_y and n_inp of the DataBlock")
     if not get_c(dls): raise ValueError("the data do not say how many classes they have: use a "
@@ -608,12 +616,12 @@ def _check_targets(dls):
         f"the data have {get_c(dls)} class ({names}): a classification needs at least 2")
 
 # %% ../nbs/09_comparison.ipynb #088
-def _check_learner(learner, dls):
+def _check_learner(learner, dls, batch):
     "The learner function for images is no good for tables and texts"
     if learner is not vision_learner: return
     if isinstance(dls.train, TabDataLoader): raise ValueError(
         "these data are a table: pass learner=table_learner")
-    if not dls.valid.one_batch()[0].is_floating_point(): raise ValueError(
+    if not batch[0].is_floating_point(): raise ValueError(
         "these data are texts: pass learner=small_text_learner or awd_lstm_learner")
 
 def _check(comparison):
@@ -627,7 +635,6 @@ def _check(comparison):
     if comparison.keep not in (None, 'best', 'all'): raise ValueError(
         f"keep must be 'best', 'all' or None, got {comparison.keep!r}")
     if comparison.threads is not None: _at_least('threads', comparison.threads, 1)
-    _check_learner(comparison.learner_function, comparison.dls)
     if 'method' in comparison.kwargs: raise TypeError("pass method= to fine_tune, as in "
         "LossComparison(dls).fine_tune(3, method='fit_one_cycle')")
     own = {'loss_func', 'n_out', 'dls'} & comparison.kwargs.keys()

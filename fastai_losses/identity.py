@@ -23,7 +23,7 @@ from fastcore.foundation import L
 from fasttransform import Transform
 from .core import ClassificationLoss
 from .records import without_address
-from .views import labels_of,whole_of
+from .views import labels_of
 
 # %% ../nbs/10d_identity.ipynb #006
 def _roots(o):

@@ -225,7 +225,7 @@ def seeds_needed(
 )->int|None:                # None: more than `most`, or no number of seeds is enough
     "About how many seeds would tell the two apart with the same items"
     values = _stacked({'': difference})[0]
-    tail,n_seeds = (1 - level)/2,len(values)
+    tail = (1 - level)/2
     v_seeds,of_items = values.mean(-1).var(ddof=1),0.
     if values.shape[1] > 1:
         _,v_i,v_e = variances(values)

@@ -128,13 +128,16 @@ class Pool:
 @patch
 def _at_once(self:Pool, function, jobs):
     "(job, its result) as they are finished; the result of a job whose worker died is an exception"
-    futures = {}
-    pool = self._open()
+    futures,pool,broken = {},self._open(),False
     for job in jobs:
         try: futures[pool.submit(_work, self.packed, function, cloudpickle.dumps(job))] = job
-        except Exception as e: yield job, e  # the pool broke meanwhile
-    for f in as_completed(futures): yield futures[f], f.exception() or f.result()
-    if any(f.exception() for f in futures): self._close()
+        except Exception as e:  # the pool broke meanwhile
+            broken = True
+            yield job, e
+    for f in as_completed(futures):
+        broken = broken or f.exception() is not None
+        yield futures[f], f.exception() or f.result()
+    if broken: self._close()
 
 @patch
 def _open(self:Pool):

@@ -22,7 +22,6 @@ from fastai.callback.progress import *
 from fastai.callback.schedule import *
 from .callbacks import ReportScores
 from .fair_starts import SeedLayers,gradient_norm,seed_run
-from .metrics import Batch
 from .probability import CrossEntropy
 from .records import pack_items
 from .views import hold_out,with_noise
@@ -174,12 +173,13 @@ def class_names(
 
 class RecordItems(Callback):
     "Keep the share of each validation item that the model gets wrong in the latest epoch"
-    order = 60
+    order = 60  # After fastai's Recorder: the scores have decoded the batch
     items = None  # As `pack_items` gives them
     def before_validate(self): self.errors,self.labels = [],[]
-    def after_pred(self):
+    def after_batch(self):
         if self.training: return
-        batch = Batch(self.learn.loss_func, self.learn.pred.detach(), self.learn.y)
+        learn = self.learn
+        batch = learn.report_scores.last_batch(learn.loss_func, learn.pred, learn.y)
         wrong = (~batch.right).double()
         if not batch.multi_hot: wrong = wrong.where(batch.counted, math.nan)
         self.errors.append(wrong.flatten(1).nanmean(1).cpu() if wrong.ndim > 1 else wrong.cpu())
@@ -203,8 +203,9 @@ class RecordItems(Callback):
 def _reference(loss):
     "Cross-entropy with the settings that say which outputs and labels are meant"
     inside = getattr(loss, 'func', loss)  # fastai's losses keep torch's in `func`
-    settings = {'axis': getattr(loss, 'axis', -1), 'ignore_index': getattr(inside, 'ignore_index', None)}
-    return CrossEntropy(**{k: v for k,v in settings.items() if v is not None})
+    ignored = getattr(inside, 'ignore_index', None)
+    settings = {} if ignored is None else {'ignore_index': ignored}
+    return CrossEntropy(axis=getattr(loss, 'axis', -1), **settings)
 
 def gradient_scale(
     plan:Plan,
@@ -215,18 +216,21 @@ def gradient_scale(
     return gradient_norm(make_learner(plan, plain))/gradient_norm(make_learner(plan, job))
 
 # %% ../nbs/10e_runs.ipynb #022
-_rates,_epochs = ('base_lr', 'lr_max', 'lr'),('epochs', 'n_epoch', 'n_cycles')
-
-def argument_of(
-    method:str,   # Of Learner
-    names=_rates, # That it may have for an argument
-)->str:
-    "What a method of Learner calls its learning rate, or another argument; ValueError if none"
+def _argument(method, names):
+    "Which of some names a method of Learner has for an argument; ValueError if none"
     f = getattr(Learner, method, None) if isinstance(method, str) and method[:1] != '_' else None
     found = [n for n in names if f and n in inspect.signature(f).parameters]
     if not found: raise ValueError(f"method must be a method of Learner that trains, such as "
         f"'fine_tune' or 'fit_one_cycle', got {method!r}")
     return found[0]
+
+def rate_argument(method:str)->str:
+    "What a method of Learner calls its learning rate"
+    return _argument(method, ('base_lr', 'lr_max', 'lr'))
+
+def epochs_argument(method:str)->str:
+    "What a method of Learner calls the number of its epochs"
+    return _argument(method, ('epochs', 'n_epoch', 'n_cycles'))
 
 # %% ../nbs/10e_runs.ipynb #024
 @contextmanager
@@ -256,7 +260,7 @@ def train(
     with _threads(plan.threads):
         learn = make_learner(plan, job)
         if plan.cbs: learn.add_cbs(plan.cbs(job.name, job.seed))
-        rate = {} if job.rate.value is None else {argument_of(plan.method): job.rate.value}
+        rate = {} if job.rate.value is None else {rate_argument(plan.method): job.rate.value}
         with learn.no_bar(), learn.no_logging(), learn.added_cbs(watch), _multiplied(learn, scale):
             getattr(learn, plan.method)(**plan.arguments, **rate)
     return learn

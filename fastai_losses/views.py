@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/10a_views.ipynb #003
-import math,os,random
+import os,random
 from contextlib import contextmanager
 import numpy as np
 import torch
