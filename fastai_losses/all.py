@@ -2,6 +2,7 @@ from fastai_losses.core import *
 from fastai_losses.probability import *
 from fastai_losses.score import *
 from fastai_losses.one_vs_all import *
+from fastai_losses.unbalanced import *
 from fastai_losses.spherical_codes import *
 from fastai_losses.class_vectors import *
 from fastai_losses.warped import *

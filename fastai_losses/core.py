@@ -12,6 +12,7 @@ import torch
 from fastai.torch_core import TensorBase
 from fastcore.basics import patch
 from torch import nn,Tensor
+from torch.nn import functional as F
 
 # %% ../nbs/00_core.ipynb #014
 class Labels:
@@ -33,6 +34,9 @@ class Labels:
     def rows(self, table):
         "(M, n) from a (C, n) table: the row of each label"
         return table.index_select(0, self.y.squeeze(-1).to(table.device))
+    def log_softmax_with(self, t, own):
+        "(M, 1) log-softmax of (M, C) at the label, with the score `own` in its place"
+        return self(t.scatter(-1, self.y, own).log_softmax(-1))
     def products(self, x, rows):
         "(M, 1) products of (M, n) with the rows of the labels"
         return (x*rows).sum(-1, keepdim=True)
@@ -48,6 +52,13 @@ class AllClasses:
         if t.shape[-1] == 1: return torch.full_like(t, -math.inf)
         (first,second),(winner,_) = (o.split(1, -1) for o in t.topk(2))
         return first.expand_as(t).scatter(-1, winner, second)
+    def log_softmax_with(self, t, own):
+        "(M, C) log-softmax at each class, with its score in `own` in the place of its own only"
+        top = t.argmax(-1, keepdim=True)
+        share = t.softmax(-1).scatter(-1, top, 0)  # at most 1/2, so that 1 - share is exact
+        others = t.logsumexp(-1, keepdim=True) + torch.log1p(-share)
+        of_top = t.scatter(-1, top, -1e30).logsumexp(-1, keepdim=True)
+        return F.logsigmoid(own - others.scatter(-1, top, of_top))
     def rows(self, table): return table
     def products(self, x, rows):
         "(M, C) products of (M, n) with (C, n), without the 16 bits of mixed-precision training"
@@ -335,21 +346,27 @@ def check_kind(kind, expected, **values):
 
 # %% ../nbs/00_core.ipynb #071
 def check_weight(
-    weight,   # (C,) class weights: a tensor, an array or a list
-)->Tensor:    # (C,) floats, a copy
+    weight,              # (C,) class weights: a tensor, an array or a list
+    name:str='weight',   # Name of the argument
+)->Tensor:               # (C,) floats, a copy
     "Class weights as a tensor; an error if they are not finite numbers of at least 0"
     if isinstance(weight, (Real, str)): raise TypeError(
-        f"weight must hold one number for each class, got {weight!r}")
+        f"{name} must hold one number for each class, got {weight!r}")
     try: weight = torch.as_tensor(weight).detach().clone()
     except (TypeError, ValueError, RuntimeError) as e: raise TypeError(
-        f"weight must be a tensor, an array or a list of numbers, got {weight!r} ({e})") from None
-    if weight.is_complex(): raise TypeError(f"weight must hold real numbers, got {weight.dtype}")
+        f"{name} must be a tensor, an array or a list of numbers, got {weight!r} ({e})") from None
+    if weight.is_complex(): raise TypeError(f"{name} must hold real numbers, got {weight.dtype}")
     if not weight.is_floating_point(): weight = weight.to(torch.get_default_dtype())
     if weight.ndim != 1 or not len(weight): raise ValueError(
-        f"weight must hold one number for each class, got shape {tuple(weight.shape)}")
+        f"{name} must hold one number for each class, got shape {tuple(weight.shape)}")
     if readable(weight) and not ((weight >= 0) & weight.isfinite()).all(): raise ValueError(
-        f"weight must hold finite numbers of at least 0, got {weight.tolist()}")
+        f"{name} must hold finite numbers of at least 0, got {weight.tolist()}")
     return weight
+
+def check_length(name, values, n_classes):
+    "ValueError if an argument does not hold one number for each class"
+    if values is None or len(values) == n_classes: return
+    raise ValueError(f"{name} has {len(values)} entries for {n_classes} classes")
 
 # %% ../nbs/00_core.ipynb #073
 @patch(as_prop=True)
@@ -397,8 +414,7 @@ def check_shapes(
     if list(y.shape) != (items + [n_classes] if soft else items): raise _misfit(loss, x, y, n_classes)
     if soft and loss.ignore_index >= 0: raise ValueError(
         f"ignore_index={loss.ignore_index} needs labels, got class probabilities ({y.dtype})")
-    if loss.weight is not None and len(loss.weight) != n_classes: raise ValueError(
-        f"weight has {len(loss.weight)} entries for {n_classes} classes")
+    check_length('weight', loss.weight, n_classes)
     return n_classes
 
 def check_width(loss, width):

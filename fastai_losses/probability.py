@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import ClassificationLoss,every
-from .core import check_number,full_precision
+from .core import check_length,check_number,check_weight,full_precision
 
 # %% ../nbs/01_probability.ipynb #009
 class SoftmaxLoss(ClassificationLoss):
@@ -61,8 +62,10 @@ class InverseLoss(SoftmaxLoss):
     ):
         super().__init__(**kwargs)
         check_number('power', power, above=0)
-        self.power,self.sharpness = power,1 + power
+        self.power = power
     def penalty(self, e): return capped_exp(-self.power*e)
+    @property
+    def sharpness(self): return 1 + self.power
 
 # %% ../nbs/01_probability.ipynb #028
 def capped_expm1(
@@ -87,13 +90,14 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
         check_number('q', q, least=-1, most=1)
         check_number('truncate', truncate, least=0, below=1)
         self.q,self.truncate = q,truncate
-        self.sharpness = 1 - q if q < 1 else 1.
 
     def penalty(self, e):
         if self.truncate: e = e.clamp(min=math.log(self.truncate))
         if abs(self.q) < 1e-30: return -e
         return capped_expm1(self.q*e)/-self.q if self.q < 0 else -F.elu(self.q*e)/self.q
 
+    @property
+    def sharpness(self): return 1 - self.q if self.q < 1 else 1.
     @property
     def proper(self): return self.q < 1 and not self.truncate
 
@@ -113,14 +117,16 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
 class FocalCrossEntropy(SoftmaxLoss):
     r"""$-(1-s_y)^\gamma\log s_y$ (arXiv 1708.02002), from 0; the probabilities are in proportion to
     $s_c$ divided by the slope of the loss in $-\log s_c$"""
-    range,proper = (0., math.inf),True
+    range = 0.,math.inf
     def __init__(self,
         gamma:float=2.,  # At least 0; 0 is cross-entropy
+        alpha=None,      # (C,) factor of each class; unlike `weight`, a mean does not divide by it
         **kwargs
     ):
         super().__init__(**kwargs)
         check_number('gamma', gamma, least=0)
         self.gamma = gamma
+        self.register_buffer('alpha', None if alpha is None else check_weight(alpha, 'alpha'))
 
     def penalty(self, e): return -e*self._missing(e)**self.gamma
 
@@ -141,10 +147,23 @@ class FocalCrossEntropy(SoftmaxLoss):
         return p/p.sum(self.axis, keepdim=True)
 
     @property
+    def proper(self): return self.alpha is None
+
+    @property
     def largest_gradient(self):
         "Largest slope times $1-s_y$ on a fine grid of $-\\log s_y$; 1 at its far end"
         e = -torch.linspace(0, 50, 10_001, dtype=torch.float64)
-        return max(1., (self._slope(e)*-torch.expm1(e)).max().item())
+        largest = max(1., (self._slope(e)*-torch.expm1(e)).max().item())
+        return largest if self.alpha is None else largest*self.alpha.max().item()
+
+# %% ../nbs/01_probability.ipynb #alpha1
+@patch
+def _costs(self:FocalCrossEntropy, x, of, n_classes):
+    "Costs of the classes that are asked about, times their `alpha`"
+    costs = ClassificationLoss._costs(self, x, of, n_classes)
+    if self.alpha is None: return costs
+    check_length('alpha', self.alpha, n_classes)
+    return costs*of(self.alpha.to(x).expand(x.shape[0], -1))
 
 # %% ../nbs/01_probability.ipynb #036
 @delegates()
