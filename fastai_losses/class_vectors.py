@@ -27,7 +27,7 @@ from .core import readable
 def separation(
     vectors,  # (k, n), of any length but 0
 )->float:     # Cosine of the smallest angle between two rows; -1 for a single row
-    "Find the largest cosine between two class vectors: the smaller, the better they are told apart"
+    "Find the largest cosine between two class vectors: the smaller, the farther apart they are"
     v = check_class_vectors(vectors)
     block = max(1, 2**24//len(v))
     largest = -1.
@@ -89,9 +89,9 @@ def plot_class_vectors(
 def class_vectors_from_means(
     means,            # (k, d) mean of each class: of its inputs, or of features
     n:int,            # Dimensions
-    spread:float=0.,  # From 0 (as the means fall) to 1 (fully separated)
+    spread:float=0.,  # From 0 (where the means put them) to 1 (fully separated)
 )->Tensor:            # (k, n) fp32 rows of unit length
-    "Make class vectors that lie near each other where the classes are alike"
+    "Make class vectors that lie near each other where the classes are similar"
     means = _check_means(means)
     _check_size(len(means), n)
     _check_spread(spread, len(means))
@@ -115,8 +115,8 @@ def _principal(means, n):
 def assign_class_vectors(
     vectors,  # (k, n) class vectors, such as `class_vectors(k, n)`
     means,    # (k, d) mean of each class
-)->Tensor:    # (k, n) the same rows in another order: like classes lie near
-    "Hand out given vectors so that like classes get vectors that are near each other"
+)->Tensor:    # (k, n) the same rows in another order
+    "Choose which class gets which vector, so that similar classes get vectors near each other"
     v = check_class_vectors(vectors)
     means = _check_means(means, len(v))
     far = squareform(pdist(means))
@@ -280,7 +280,7 @@ def _clearance(v, sizes, azim, elev):
     distance[:, np.arange(len(v)), np.arange(len(v))] = np.inf
     return distance.min()
 
-def _turned(v, sizes):
+def clear_view(v, sizes):
     "Choose the view, (azim, elev), that keeps the labels apart"
     if len(v) > 100: return -60,30
     views = [(azim, elev) for elev in (30, 20, 10, 40) for azim in range(-180, 180, 5)]
@@ -302,7 +302,7 @@ def _draw_globe(v, labels, colors, ax):
     _draw_sphere(ax)
     sizes = _sizes(labels, ax, 0.37)
     if (ax.azim, ax.elev) == (-60, 30):  # matplotlib's own view
-        azim,elev = _turned(v, sizes)
+        azim,elev = clear_view(v, sizes)
         ax.view_init(elev, azim)
     view = _view(ax.azim, ax.elev)
     seen = v@view.T
@@ -352,8 +352,8 @@ def _check_rows(v):
     for name,wrong in (('not finite', ~v.isfinite().all(1)), ('zero', (v == 0).all(1))):
         rows = wrong.nonzero()[:, 0]
         if len(rows):
-            raise ValueError(f"class vectors need a direction, but of {len(v)} rows {len(rows)} "
-                             f"are {name}: {_rows(rows)}. Replace these rows.")
+            raise ValueError(f"class vectors need a direction, but {len(rows)} of {len(v)} rows are "
+                             f"{name}: row {_rows(rows)}. Replace these rows.")
 
 def _warn_of_equal(v):
     "Warn of rows that point the same way"

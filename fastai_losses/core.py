@@ -61,7 +61,7 @@ class AllClasses:
         return F.logsigmoid(own - others.scatter(-1, top, of_top))
     def rows(self, table): return table
     def products(self, x, rows):
-        "(M, C) products of (M, n) with (C, n), without the 16 bits of mixed-precision training"
+        "(M, C) products of (M, n) with (C, n), never in the half precision of autocast"
         kind = x.device.type
         if not torch.amp.is_autocast_available(kind): return x@rows.T
         with torch.autocast(kind, enabled=False): return x@rows.T
@@ -71,7 +71,7 @@ every = AllClasses()
 
 # %% ../nbs/00_core.ipynb #022
 class _Instance:
-    "Refuse outputs and targets where the class is called in place of a loss"
+    "Raise a TypeError if the class is called with outputs and targets, as a loss would be"
     def __new__(cls, *args, **kwargs):
         if len(args) > 1 and all(isinstance(o, Tensor) for o in args):
             outputs,targets = args[:2]
@@ -86,7 +86,7 @@ class ClassificationLoss(_Instance, nn.Module):
     y_int = True      # For MixUp and CutMix: mix the losses, not the labels
     n_out = None      # Width of the outputs; None: the number of classes
     n_classes = None  # Number of classes; None: the width of the outputs
-    gives_probabilities = True  # Are the numbers of `activation` probabilities, right or wrong?
+    gives_probabilities = True  # Are the numbers of `activation` meant as probabilities?
     range = 0.,math.inf  # Least and largest loss of an item
     proper = False       # Does the least expected loss recover the true class probabilities?
     largest_gradient = math.inf  # Largest derivative of an item's loss in one of the outputs
@@ -182,7 +182,7 @@ def without_class_axis(
     y:Tensor,     # Labels
     ndim:int,     # Number of axes that they should have
     axis:int=-1,  # Where there may be one more, of length 1
-)->Tensor:        # Labels with `ndim` axes, if it was that
+)->Tensor:        # Labels with `ndim` axes if there was one, else as they were
     "Labels without the axis of length 1 that fastai's tabular data have"
     return y.squeeze(axis) if y.ndim == ndim + 1 and y.shape[axis] == 1 else y
 
@@ -305,7 +305,7 @@ def loss_examples(
     n_classes:int=10,              # For losses that have to know
     package:str='fastai_losses.',  # Only of modules whose name begins so
 )->list:
-    "One loss of each class that has formulas, of those that are imported"
+    "Make one loss of each imported class that has formulas"
     losses = []
     for cls in _subclasses(ClassificationLoss):
         if not cls.__module__.startswith(package): continue
@@ -328,7 +328,7 @@ def _subclasses(cls):
 
 # %% ../nbs/00_core.ipynb #069
 def check_number(name, value, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf):
-    "TypeError or ValueError if an argument is no finite number within its limits"
+    "Raise a TypeError or ValueError unless an argument is a finite number within its limits"
     limits = {'of at least': least, 'of at most': most, 'above': above, 'below': below}
     words = ' and '.join(f'{word} {o:g}' for word,o in limits.items() if math.isfinite(o))
     expected = f'a finite number {words}'.strip()
@@ -337,7 +337,7 @@ def check_number(name, value, least=-math.inf, most=math.inf, above=-math.inf, b
     raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 def check_kind(kind, expected, **values):
-    "TypeError if an argument is not of a kind; only where that is `bool`, True and False are"
+    "Raise a TypeError unless the arguments are of this kind; True and False are no numbers"
     for name,value in values.items():
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)): continue
         several = hasattr(value, '__len__') and not isinstance(value, str)
@@ -386,7 +386,7 @@ def check_inputs(
     targets,  # What it should have given
     more=(),  # Further targets
 ):
-    "TypeError if outputs and targets are not one tensor each, of a type that a loss can use"
+    "Raise a TypeError unless outputs and targets are one tensor each, of a type that a loss can use"
     add_up = 'write a function that adds up one loss for each'
     if more: raise TypeError(
         f"got {1 + len(more)} targets, expected one. For several targets, {add_up}")
@@ -405,7 +405,7 @@ def check_shapes(
     x:Tensor, # Outputs, classes last
     y:Tensor, # Labels, or class probabilities with the classes last
 )->int:       # Number of classes
-    "ValueError if outputs and targets do not fit each other or the loss"
+    "Raise a ValueError unless outputs and targets fit each other and the loss"
     *items,width = x.shape
     n_classes = loss.n_classes or width
     soft = y.is_floating_point()
@@ -418,7 +418,7 @@ def check_shapes(
     return n_classes
 
 def check_width(loss, width):
-    "ValueError if outputs have another width than the loss wants"
+    "Raise a ValueError unless outputs have the width that the loss needs"
     if loss.n_out not in (None, width): raise ValueError(
         f"{type(loss).__name__} needs outputs of width {loss.n_out}, got {width}: "
         f"make the model with n_out={loss.n_out}")
@@ -438,7 +438,7 @@ def check_labels(
     y:Tensor,      # Labels, without those that are ignored
     n_classes:int,
 ):
-    "ValueError if a label is out of range, on the CPU"
+    "Raise a ValueError if a label is out of range, on the CPU"
     if not (y.is_cpu and readable(y)): return
     wrong = y[(y < 0) | (y >= n_classes)].tolist()
     made = 'the outputs have' if loss.n_classes is None else f'{type(loss).__name__} was made for'
@@ -448,11 +448,11 @@ def check_labels(
 # %% ../nbs/00_core.ipynb #081
 def check_table(
     loss,        # A `ClassificationLoss`
-    method:str,  # What gave `o`
-    o,           # What it gave
+    method:str,  # Name of the method
+    o,           # What it returned
     *shape:int,  # Shape that it should have
 ):
-    "ValueError if `evidence` or `penalty` of a loss gave something of another shape"
+    "Raise a ValueError if `evidence` or `penalty` returned something of another shape"
     if isinstance(o, Tensor) and o.shape == shape: return
     got = f'shape {tuple(o.shape)}' if isinstance(o, Tensor) else f'a {type(o).__name__}'
     advice = {'evidence': "one number for each item and class, or of(...) of that if it takes `of`",

@@ -115,7 +115,7 @@ def _soft_maximum(t, weight=None):
 
 # %% ../nbs/04a_spherical_codes.ipynb #030
 def _rotation(order, n, first):
-    "Make a rotation that comes home after `order` steps: `first` in a plane, then one more"
+    "Make a rotation that is the identity after `order` steps: `first` in a plane, then one more"
     rotation = np.eye(n)
     axis = 0
     step = first

@@ -36,7 +36,7 @@ class ClassVectorLoss(ClassificationLoss):
         return of.rows(self.vectors)
 
     def read(self, x:Tensor)->Tensor:
-        "What (..., n) outputs bring to the product with the rows"
+        "What is multiplied with the rows, from (..., n) outputs"
         raise NotImplementedError(f"{type(self).__name__} has no read(x)")
 
     def products(self, x:Tensor)->Tensor:
@@ -174,8 +174,8 @@ def _crowding(self:WarpedCrossEntropy, x, of):
 @delegates()
 class BinaryCodeLoss(ClassVectorLoss):
     r"""$-\sum_b \log g(c_{yb} x_b)$ with the sigmoid $g$ and $c = \pm1$, from 0: binary
-    cross-entropy summed over the bits of the label's codeword. `activation` takes the bits for
-    independent; it ranks where they are not"""
+    cross-entropy summed over the bits of the label's codeword. `activation` gives probabilities
+    if the bits are independent; otherwise it only ranks the classes"""
     largest_gradient = 1.
     def __init__(self,
         codes,             # (C, n) codewords, one for each class, of 0 and 1 or of -1 and 1
@@ -200,7 +200,7 @@ class BinaryCodeLoss(ClassVectorLoss):
 # %% ../nbs/05_warped.ipynb #050
 @patch(cls_method=True)
 def example(cls:BinaryCodeLoss, n_classes=10, **kwargs):
-    "With one bit more than it takes to tell the classes apart"
+    "With one bit more than is needed to tell the classes apart"
     bits = (n_classes - 1).bit_length() + 1
     return cls(**{'codes': class_vectors(n_classes, bits, 'code') > 0, **kwargs})
 
@@ -253,7 +253,7 @@ def labels_for_means(y, n_classes):
 def penultimate(
     model:nn.Module,  # Ends in a linear layer
 ):                    # A function from inputs to (N, d) features
-    "What the last linear layer of a model is given"
+    "Get the features that a model passes to its last linear layer"
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if not layers: raise ValueError("penultimate needs a model with a linear layer "
         f"(torch.nn.Linear), {type(model).__name__} has none")
