@@ -3,9 +3,11 @@ from fastai_losses.probability import *
 from fastai_losses.score import *
 from fastai_losses.one_vs_all import *
 from fastai_losses.unbalanced import *
+from fastai_losses.noisy_labels import *
 from fastai_losses.spherical_codes import *
 from fastai_losses.class_vectors import *
 from fastai_losses.warped import *
+from fastai_losses.sums import *
 from fastai_losses.metrics import *
 from fastai_losses.callbacks import *
 from fastai_losses.data import *

@@ -114,22 +114,29 @@ class WarpedCrossEntropy(ClassVectorLoss):
         normalize:bool=True,       # Divide outputs by their length; False needs a scale to have an end
         train_vectors:bool=False,  # Make the vectors a parameter: see `TrainLossParameters`
         repel:float=0.,            # Factor on the mean of $e^{v_y \cdot v_c}$, for trained vectors
+        margin:float=0.,           # Taken off the label's cosine (CosFace) in training; needs a scale
+        angular:bool=False,        # The margin is an angle in radians instead (ArcFace)
         **kwargs
     ):
         super().__init__(check_class_vectors(vectors), **kwargs)
         if scale is not None: check_number('scale', scale, above=0)
         check_number('repel', repel, least=0)
         check_kind(bool, 'True or False', normalize=normalize, train_vectors=train_vectors)
+        check_number('margin', margin, least=0, most=math.pi/2 if angular else 2)
+        check_kind(bool, 'True or False', angular=angular)
+        if margin and not (scale and normalize): raise ValueError(f"margin={margin} needs a scale, "
+            "such as scale=30, and normalize=True: it is a margin of cosines in the softmax")
         if repel and not train_vectors: raise ValueError(
             f"repel={repel} needs train_vectors=True: fixed vectors cannot move apart")
-        self.scale,self.normalize = scale,normalize
+        self.scale,self.normalize,self.margin,self.angular = scale,normalize,margin,angular
         self.train_vectors,self.repel = train_vectors,repel
         if train_vectors: self.vectors = nn.Parameter(self.vectors)
 
     def read(self, x): return (unit(x) if self.normalize else x)*(self.scale or 1)
 
     def evidence(self, x, of=every):
-        if self.scale: e = of(self.products(x).log_softmax(-1))
+        if self.margin: e = self._with_margin(self.products(x), of)
+        elif self.scale: e = of(self.products(x).log_softmax(-1))
         else: e = of.products(self.read(x), self.rows(of).to(x))
         return e - self.repel*self._crowding(x, of) if self.repel else e
 
@@ -151,6 +158,7 @@ def gives_probabilities(self:WarpedCrossEntropy):
 def range(self:WarpedCrossEntropy):
     "Least and largest loss of an item"
     low,high = (0., 2.) if self.normalize else (-math.inf, math.inf)
+    high = high + (1 - math.cos(self.margin) if self.angular else self.margin)
     if self.scale: low,high = 0.,high*self.scale + math.log(self.n_classes)
     return low,high + self.repel*math.e
 
@@ -169,6 +177,24 @@ def _crowding(self:WarpedCrossEntropy, x, of):
     own = (rows*rows).sum(-1).exp()
     mean = (near.sum(-1) - own)/max(self.n_classes - 1, 1)
     return of.products(torch.ones_like(x[:, :1]), mean[:, None])  # a column, or a row for all
+
+# %% ../nbs/05_warped.ipynb #margin2
+def turned(
+    cos,     # Cosines of angles, any shape
+    margin,  # Radians, in [0, pi/2]
+)->Tensor:   # The same shape
+    "Cosines of the angles plus `margin`; from the opposite side on they fall in step with `cos`"
+    sin = (1 - cos.square()).clamp(min=torch.finfo(cos.dtype).eps).sqrt()
+    further = cos*math.cos(margin) - sin*math.sin(margin)
+    return torch.where(cos > -math.cos(margin), further, cos - (1 - math.cos(margin)))
+
+@patch
+def _with_margin(self:WarpedCrossEntropy, scores, of):
+    "Log-softmax of the scaled cosines, with the margin taken off that of the label"
+    own = of(scores)
+    if self.angular: own = self.scale*turned(own/self.scale, self.margin)
+    else: own = own - self.scale*self.margin
+    return of.log_softmax_with(scores, own)
 
 # %% ../nbs/05_warped.ipynb #049
 @delegates()
