@@ -36,8 +36,8 @@ from .pools import Here,Pool
 from .records import (RecordFolder,check_alike,check_names,new_folder,
     read_records,sweep_partial,writable,write_bytes)
 from .results import ComparisonRecords,values_of
-from .runs import (Job,LearningRate,Plan,begun,choose_rate,epochs_argument,make_learner,
-    rate_argument,run,train)
+from .runs import (Job,LearningRate,Plan,begun,choose_rate,data_of,epochs_argument,
+    made_loss,make_learner,makes_loss,rate_argument,run,train)
 from .views import images_in_memory,transition_matrix
 
 # %% ../nbs/09_comparison.ipynb #055
@@ -49,12 +49,13 @@ class LossComparison(GetAttr):
     def __init__(self,
         dls,                      # fastai DataLoaders for classification
         arch=torchvision.models.resnet18,  # What the learner function takes for a model
-        losses=None,              # Dict of losses by name, or a list; None: `first_losses()`
+        losses=None,              # By name, or a list; also functions that make one for DataLoaders
         metrics=None,             # fastai metrics to record beside the scores of `ReportScores`
         learner=vision_learner,   # Learner function: (dls, arch, loss_func=, metrics=, n_out=, ...)
         seeds=1,                  # Number of runs of each loss, or a list of seeds
         path:Path|str|None=None,  # Folder of the records; None: a new one under `comparisons/`
         noise=None,               # Label noise in training: a rate, or a (C, C) transition matrix
+        imbalance=None,           # Thin the training set to a long tail: largest class over smallest
         balance_gradients:bool=False,  # Make the first gradient of each as long as cross-entropy's
         memory:float=1.,          # Gigabytes for decoded images, in each process; kept if all fit
         cbs=None,                 # Function of (name, seed) that makes callbacks of a run
@@ -69,7 +70,8 @@ class LossComparison(GetAttr):
         self.metrics = list(L(metrics))
         self.dls,self.arch,self.learner_function = dls,arch,learner
         self.path = None if path is None else Path(path).expanduser().absolute()
-        self.noise,self.balance_gradients,self.memory = noise,balance_gradients,memory
+        self.noise,self.imbalance = noise,imbalance
+        self.balance_gradients,self.memory = balance_gradients,memory
         self.cbs,self.keep,self.threads,self.kwargs = cbs,keep,threads,kwargs
         self.screening,self._records = None,None
         _check(self)
@@ -97,8 +99,8 @@ def _phases(method, screening):
 def _plan(self:LossComparison, method, arguments):
     "What all runs share"
     return Plan(self.dls, self.learner_function, self.arch, self.kwargs, self.metrics, self.cbs,
-        self.noise, self.balance_gradients, method, arguments, _phases(method, self.screening),
-        self.threads or torch.get_num_threads(), self.memory)
+        self.noise, self.imbalance, self.balance_gradients, method, arguments,
+        _phases(method, self.screening), self.threads or torch.get_num_threads(), self.memory)
 
 # %% ../nbs/09_comparison.ipynb #058
 @patch
@@ -110,20 +112,32 @@ def _data(self:LossComparison):
     return self._facts
 
 @patch
-def _settings(self:LossComparison, plan, rate):
-    "All that has to be the same for two runs to be compared, and what cannot be told"
+def _special(self:LossComparison):
+    "What a comparison does only if it is asked to; None: it does not"
+    return {'noise': self.noise if np.ndim(self.noise) == 0 else np.asarray(self.noise).tolist(),
+            'imbalance': self.imbalance and float(self.imbalance),
+            'balance_gradients': self.balance_gradients or None, 'screening': self.screening}
+
+@patch
+def _own_settings(self:LossComparison, plan, rate):
+    "All settings but the arguments of the method that trains, and what cannot be told"
     data,unknown = self._data()
-    special = {'noise': self.noise if np.ndim(self.noise) == 0 else np.asarray(self.noise).tolist(),
-               'balance_gradients': self.balance_gradients or None, 'screening': self.screening}
-    special = {k: v for k,v in special.items() if v is not None}
     of_model = []
     function = vars(self).get('_whole', self).learner_function
     made_by = {'function': identity(function, of_model), **identity(self.kwargs, of_model)}
     model = {'arch': identity(self.arch, of_model), 'learner': made_by}
     unknown = unknown + [f'{what} in the model' for what in of_model]
     if self.cbs: unknown.append('the callbacks')
-    training = {'lr': rate.policy, 'method': plan.method, **identity(plan.arguments)}
-    return {**training, **special, **model, 'data': data},unknown
+    training = {'lr': rate.policy, 'method': plan.method}
+    return {**training, **self._special(), **model, 'data': data},unknown
+
+@patch
+def _settings(self:LossComparison, plan, rate):
+    "All that has to be the same for two runs to be compared, and what cannot be told"
+    own,unknown = self._own_settings(plan, rate)
+    not_asked = {name for name,value in self._special().items() if value is None}
+    own = {name: value for name,value in own.items() if name not in not_asked}
+    return {**own, **identity(plan.arguments)},unknown
 
 # %% ../nbs/09_comparison.ipynb #059
 @patch
@@ -132,7 +146,7 @@ def _jobs(self:LossComparison, plan, rate, facts):
     settings,unknown = self._settings(plan, rate)
     def of(order, name, loss):
         in_loss = []
-        text = loss_identity(loss, in_loss)
+        text = (identity if makes_loss(loss) else loss_identity)(loss, in_loss)
         cannot = unknown + [f'{what} in the loss' for what in in_loss]
         further = {'order': order, **facts, **({'unknown': cannot} if cannot else {})}
         first = self.seeds_to_run[0]
@@ -399,17 +413,15 @@ def _best_run(self:LossComparison, name, seed):
             f"{', '.join(map(repr, self.recorded.names)) or 'no loss'}; `fine_tune` makes them")
     return min(runs, key=_final_error)
 
-_no_arguments = {'lr', 'method', 'noise', 'balance_gradients', 'screening', 'arch', 'learner',
-                 'data', 'seed'}
-
 @patch
 def _as_recorded(self:LossComparison, record):
     "Plan and job of a run, from its record; ValueError if this comparison would make another run"
     settings = record['settings']
-    arguments = {k: v for k,v in settings.items() if k not in _no_arguments}
-    plan = self._plan(settings['method'], arguments)
-    plan = replace(plan, threads=record.get('threads', plan.threads))
     rate = LearningRate(record['lr']['policy'], record['lr']['lr'])
+    plan = self._plan(settings['method'], {})
+    own,_ = self._own_settings(plan, rate)
+    arguments = {k: v for k,v in settings.items() if k not in {'seed', *own}}
+    plan = replace(plan, arguments=arguments, threads=record.get('threads', plan.threads))
     job = next(j for j in self._jobs(plan, rate, {}) if j.name == record['loss'])
     check_alike([record], job.settings, {job.name: job.loss_repr})
     return plan,replace(job, seed=settings['seed'])
@@ -546,6 +558,8 @@ def _named(losses):
         f"losses must be a dict of losses by name, or a list of losses, got {losses!r}")
     pairs = list(losses.items()) if isinstance(losses, dict) else [
         o if isinstance(o, tuple) else (repr(o), o) for o in losses]
+    if any(makes_loss(o) for o in losses if not isinstance(losses, dict)): raise TypeError("a "
+        "function that makes a loss needs a name: pass losses={'its name': function}")
     if not pairs: raise ValueError(
         "losses is empty: expected at least one, such as {'cross-entropy': CrossEntropy()}")
     names = [name for name,_ in pairs]
@@ -624,14 +638,24 @@ def _check_learner(learner, dls, batch):
     if not batch[0].is_floating_point(): raise ValueError(
         "these data are texts: pass learner=small_text_learner or awd_lstm_learner")
 
+def _made_losses(comparison):
+    "The losses, those included that a function makes for the data of the first seed"
+    losses,plan = comparison.losses,comparison._plan('fine_tune', {})
+    if plan.imbalance is None and not any(map(makes_loss, losses.values())): return losses
+    dls = data_of(plan, comparison.seeds_to_run[0])
+    if not len(dls.train): raise ValueError(f"imbalance={plan.imbalance:g} leaves "
+        f"{len(dls.train_ds)} training items, which is no batch of {dls.train.bs}: take smaller "
+        "batches, or a smaller ratio")
+    return {name: made_loss(o, dls)[0] if makes_loss(o) else o for name,o in losses.items()}
+
 def _check(comparison):
     "Errors in what a comparison was given"
     check_names(comparison.losses, comparison.seeds_to_run)
-    _check_losses(comparison.losses, comparison.n_classes)
     _check_metrics(comparison.metrics)
     if isinstance(comparison.cbs, (Callback, list, tuple)): raise TypeError("cbs must be a "
         "function of (name, seed) that makes the callbacks of one run: each run needs its own")
     if comparison.noise is not None: transition_matrix(comparison.noise, comparison.n_classes)
+    _check_losses(_made_losses(comparison), comparison.n_classes)
     if comparison.keep not in (None, 'best', 'all'): raise ValueError(
         f"keep must be 'best', 'all' or None, got {comparison.keep!r}")
     if comparison.threads is not None: _at_least('threads', comparison.threads, 1)

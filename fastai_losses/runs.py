@@ -16,6 +16,7 @@ import numpy as np
 import fastai,torch
 from torch import nn
 from fastai.callback.core import Callback
+from fastai.data.core import DataLoaders
 from fastai.data.transforms import get_c
 from fastai.learner import Learner
 from fastai.callback.progress import *
@@ -24,7 +25,8 @@ from .callbacks import ReportScores
 from .fair_starts import SeedLayers,gradient_norm,seed_run
 from .probability import CrossEntropy
 from .records import pack_items
-from .views import hold_out,with_noise
+from .identity import loss_identity
+from .views import class_counts,class_names,hold_out,long_tail,with_noise
 
 # %% ../nbs/10e_runs.ipynb #006
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Plan:
     metrics:list = field(default_factory=list)    # Beside the scores of `ReportScores`
     cbs:object = None           # Function of (name, seed) that makes callbacks
     noise:object = None         # Label noise on the training set
+    imbalance:float|None = None # Ratio of the long tail that the training set is thinned to
     balance_gradients:bool = False
     method:str = 'fine_tune'    # Of Learner
     arguments:dict = field(default_factory=dict)  # To that method
@@ -71,7 +74,7 @@ class Plan:
 class Job:
     "One training"
     name:str             # Of the loss in the comparison
-    loss:object
+    loss:object          # Or a function that makes it for DataLoaders
     seed:int
     rate:LearningRate
     settings:dict        # All that must be equal for two runs to be compared
@@ -79,6 +82,56 @@ class Job:
     facts:dict = field(default_factory=dict)  # Further entries of the record
     keep:bool = False    # Whether the record holds the weights
     at:int = 0           # Number of the job, which says what GPU it uses
+
+# %% ../nbs/10e_runs.ipynb #d01
+def makes_loss(
+    o,  # A loss, or a function of DataLoaders that makes one
+)->bool:
+    "Whether `o` is a function that makes a loss"
+    return callable(o) and not isinstance(o, (type, nn.Module)) and not hasattr(o, 'decodes')
+
+def made_loss(
+    make,  # Function of DataLoaders that gives a loss, or a loss and DataLoaders
+    dls,   # DataLoaders of the run
+):         # (loss, DataLoaders)
+    "What a function of DataLoaders makes for a run"
+    try: made = make(dls)
+    except TypeError as e: raise TypeError(f"{getattr(make, '__name__', make)} in losses is a "
+        "function, and is called with the DataLoaders to make a loss, which "
+        f"failed: {e}. To compare a loss that is a function, make it an nn.Module") from e
+    if not isinstance(made, tuple): return made,dls
+    right = len(made) == 2 and getattr(made[1], 'valid_ds', None) is dls.valid_ds
+    if not right: raise ValueError("a function in losses must give a loss, or a loss and DataLoaders "
+        "with the same validation set")
+    return made
+
+# %% ../nbs/10e_runs.ipynb #d02
+def data_of(
+    plan:Plan,
+    seed:int,  # Of the run
+)->DataLoaders:
+    "The DataLoaders of a run: thinned, and with wrong labels, if the plan says so"
+    dls = plan.dls if plan.imbalance is None else long_tail(plan.dls, plan.imbalance, seed)
+    return dls if plan.noise is None else with_noise(dls, plan.noise, seed)
+
+def as_run(
+    plan:Plan,
+    job:Job,
+):  # (plan, job)
+    "Plan and job with the data and the loss of the run itself"
+    dls,loss = data_of(plan, job.seed),job.loss
+    if makes_loss(loss):
+        seed_run(dls, job.seed)
+        with _threads(plan.threads): loss,dls = made_loss(loss, dls)
+    return replace(plan, dls=dls, noise=None, imbalance=None),replace(job, loss=loss)
+
+def _own_facts(plan, job, own_plan, own_job):
+    "Entries of the record that are others for each seed: the loss that was made, and the long tail"
+    facts = {'made': loss_identity(own_job.loss)} if makes_loss(job.loss) else {}
+    if plan.imbalance is None: return facts
+    names = class_names(own_plan.dls) or range(get_c(own_plan.dls))
+    counts = class_counts(own_plan.dls).tolist()
+    return {**facts, 'train_classes': [[str(name), n] for name,n in zip(names, counts)]}
 
 # %% ../nbs/10e_runs.ipynb #011
 def width_of(
@@ -93,12 +146,12 @@ def make_learner(
     job:Job,
 )->Learner:
     "A fresh Learner for a job; ConnectionError if its weights cannot be had"
-    dls = plan.dls if plan.noise is None else with_noise(plan.dls, plan.noise, job.seed)
+    plan,job = as_run(plan, job)
     asked = {'loss_func': copy.deepcopy(job.loss), 'metrics': copy.deepcopy(plan.metrics),
              'n_out': width_of(job.loss, get_c(plan.dls)), **_fresh(plan.kwargs)}
     arch = copy.deepcopy(plan.arch) if isinstance(plan.arch, nn.Module) else plan.arch
     with SeedLayers(job.seed):
-        try: learn = plan.learner(dls, arch, **asked)
+        try: learn = plan.learner(plan.dls, arch, **asked)
         except OSError as e: raise ConnectionError(f"could not make the learner for {job.name!r} "
             f"({type(e).__name__}: {e}). If its pretrained weights cannot be downloaded, pass "
             "pretrained=False or put the file where torch.hub looks for it") from e
@@ -162,15 +215,6 @@ class RecordRun(Callback):
 def _finite(v): return float(v) if v is not None and math.isfinite(float(v)) else None
 
 # %% ../nbs/10e_runs.ipynb #017
-def class_names(
-    dls,  # DataLoaders
-)->list|None:  # None: they have none for each class
-    "Names of the classes"
-    vocab = getattr(dls, 'vocab', None)
-    if vocab is not None and len(vocab) != get_c(dls): vocab = vocab[-1] if len(vocab) else None
-    if vocab is None or isinstance(vocab, str) or len(vocab) != get_c(dls): return None
-    return [str(v) for v in vocab]
-
 class RecordItems(Callback):
     "Keep the share of each validation item that the model gets wrong in the latest epoch"
     order = 60  # After fastai's Recorder: the scores have decoded the batch
@@ -212,6 +256,7 @@ def gradient_scale(
     job:Job,
 )->float:
     "Factor of a loss with which its first gradient has the norm of cross-entropy's"
+    plan,job = as_run(plan, job)
     plain = replace(job, loss=_reference(job.loss))
     return gradient_norm(make_learner(plan, plain))/gradient_norm(make_learner(plan, job))
 
@@ -297,14 +342,10 @@ def _check_trained(watch, plan):
     if not watch.steps: raise ValueError(f"nothing was trained: {len(plan.dls.train_ds)} training "
         f"items give {len(plan.dls.train)} batches of {plan.dls.train.bs}. Take smaller batches")
 
-def run(
-    plan:Plan,
-    job:Job,
-    tick=None,  # Called after each epoch
-)->dict:        # The record, as `write_record` takes it
-    "Train a loss once; nothing is written to disk, and an exception becomes a record too"
-    record,items = begun(plan, job),RecordItems()
-    watch = RecordRun(width_of(job.loss, get_c(plan.dls)), plan.phases, tick)
+def _trained(plan, job, tick):
+    "What a training adds to the record"
+    watch,items = RecordRun(width_of(job.loss, get_c(plan.dls)), plan.phases, tick),RecordItems()
+    record = {}
     try:
         if plan.balance_gradients: record['scale'] = gradient_scale(plan, job)
         learn = train(plan, job, [watch, items], record.get('scale'))
@@ -315,6 +356,17 @@ def run(
     except Diverged: record.update(status='diverged', reason=watch.reason)
     except Exception as e: record.update(reason=reason_of(e))
     return {**record, 'epochs': watch.rows}
+
+def run(
+    plan:Plan,
+    job:Job,
+    tick=None,  # Called after each epoch
+)->dict:        # The record, as `write_record` takes it
+    "Train a loss once; nothing is written to disk, and an exception becomes a record too"
+    record = begun(plan, job)
+    try: own = as_run(plan, job)
+    except Exception as e: return {**record, 'reason': reason_of(e)}
+    return {**record, **_own_facts(plan, job, *own), **_trained(*own, tick)}
 
 # %% ../nbs/10e_runs.ipynb #031
 def _find(plan, job):
@@ -329,23 +381,22 @@ def _find(plan, job):
     lrs,losses = map(list, (map(float, learn.recorder.lrs), map(float, learn.recorder.losses)))
     return float(suggestion.valley),{'curve': {'lr': lrs, 'loss': losses}}
 
-def _tried(rate, record):
+def _tried(rate, record, error):
     "How a rate did"
     last = record['epochs'][-1] if record['status'] == 'finished' else {}
     return {'lr': rate, **{k: record[k] for k in ('status', 'reason')},
-            **{k: last.get(k) for k in ('error_rate', 'nll_loss')}}
+            **{k: last.get(k) for k in dict.fromkeys(('error_rate', error, 'nll_loss'))}}
 
 # %% ../nbs/10e_runs.ipynb #032
-def _try(plan, job):
-    "The rate of the lowest error rate on a part of the training set, and how all did"
-    dls = plan.dls if plan.noise is None else with_noise(plan.dls, plan.noise, job.seed)
-    inner = replace(plan, dls=hold_out(dls, seed=job.seed), cbs=None, noise=None)
+def _try(plan, job, error):
+    "The rate of the lowest error on a part of the training set, and how all did"
+    inner = replace(plan, dls=hold_out(plan.dls, seed=job.seed), cbs=None)
     def one(rate): return run(inner, replace(job, rate=LearningRate(rate, rate), keep=False))
-    tried = [_tried(rate, one(rate)) for rate in job.rate.policy]
+    tried = [_tried(rate, one(rate), error) for rate in job.rate.policy]
     good = [t for t in tried if t['status'] == 'finished']
     if not good: raise RuntimeError(
         f"no learning rate of {job.rate.policy} works: {tried[0]['reason']}")
-    def errors(t): return t['error_rate'],math.inf if t['nll_loss'] is None else t['nll_loss']
+    def errors(t): return [math.inf if t[k] is None else t[k] for k in (error, 'nll_loss')]
     return min(good, key=errors)['lr'],{'tried': tried}
 
 def choose_rate(
@@ -356,7 +407,9 @@ def choose_rate(
     "Choose a learning rate for a loss without a look at the validation set"
     record = begun(plan, job)
     try:
-        value,how = (_find if job.rate.policy == 'find' else _try)(plan, job)
+        own = as_run(plan, job)
+        error = 'error_rate' if plan.imbalance is None else 'balanced_error'
+        value,how = _find(*own) if job.rate.policy == 'find' else _try(*own, error)
         record.update(how, status='finished', lr={'policy': job.rate.policy, 'lr': value})
     except Exception as e: record.update(reason=reason_of(e))
     return record

@@ -18,7 +18,7 @@ from fastai.torch_core import params
 from torch import nn
 from fastai_losses.all import *
 from fastai_losses.records import item_errors
-from fastai_losses.views import DatasetView,with_datasets
+from fastai_losses.views import DatasetView,class_counts,long_tail,with_datasets
 
 root = Path(__file__).parent.parent
 two = {'cross-entropy': CrossEntropy(), 'inverse': InverseLoss()}
@@ -384,3 +384,128 @@ def test_a_script_without_a_guard_is_told(tmp_path):
                           env=environment, capture_output=True, text=True)
     assert "needs the line `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
     assert not list((tmp_path/'runs').glob('*.json'))
+
+# Rare classes, and losses that depend on the data
+
+def third():
+    "A third of the digits, in small batches"
+    whole = digits_dataloaders(size=8, bs=16)
+    return with_datasets(whole, DatasetView(whole.train_ds, range(0, len(whole.train_ds), 3)),
+                         DatasetView(whole.valid_ds, range(0, len(whole.valid_ds), 3)))
+
+def of_rarity(dls): return CrossEntropy(weight=1/torch.tensor(class_counts(dls)))
+def drawn_alike(dls): return CrossEntropy(), oversampled(dls)
+
+def test_a_long_tail_is_the_same_for_all_losses_and_another_for_each_seed(tmp_path):
+    seen = {}
+    def spy(name, seed):
+        class Spy(Callback):
+            def before_fit(self): seen[name, seed] = self.dls.train_ds.index
+        return [Spy()]
+    done = quick(third(), tmp_path, imbalance=10, seeds=2, cbs=spy).fine_tune(0, progress=False)
+    assert seen['cross-entropy', 42] == seen['inverse', 42] != seen['inverse', 43]
+    by_seed = {r['settings']['seed']: r['train_classes'] for r in done.records}
+    names,counts = zip(*by_seed[42])
+    assert names == tuple('0123456789') and sum(counts) == len(seen['inverse', 42])
+    assert max(counts)/min(counts) >= 7 and by_seed[42] != by_seed[43]
+    assert done.records[0]['items']['n'] == len(third().valid_ds), 'validation stays as it is'
+
+def test_imbalance_is_a_setting_and_old_records_have_none(tmp_path):
+    data = third()
+    old = train(data, tmp_path/'old')
+    assert 'imbalance' not in old.records[0]['settings'] and 'train_classes' not in old.records[0]
+    assert len(train(data, tmp_path/'old').records) == 2
+    with pytest.raises(ValueError, match='imbalance was None there and is 10.0 here'):
+        train(data, tmp_path/'old', imbalance=10)
+    thin = train(data, tmp_path/'thin', imbalance=np.int64(10))
+    assert train(data, tmp_path/'thin', imbalance=10.).records == thin.records
+    with pytest.raises(ValueError, match='imbalance was 10.0 there and is 20.0 here'):
+        train(data, tmp_path/'thin', imbalance=20)
+    with pytest.raises(ValueError, match='imbalance was 10.0 there and is None here'):
+        train(data, tmp_path/'thin')
+    again = quick(data, tmp_path/'thin', imbalance=10).learner('inverse')
+    assert again.validate()[0] == pytest.approx(thin.runs().set_index('loss').valid_loss['inverse'], rel=1e-6)
+    assert len(again.dls.train_ds) == sum(n for _,n in thin.records[0]['train_classes'])
+
+def test_losses_and_batches_that_depend_on_the_thinned_data(tmp_path):
+    "Weights of the classes, and oversampling, with wrong labels and a rate for each"
+    losses = {'cross-entropy': CrossEntropy(), 'weighted': of_rarity, 'oversampled': drawn_alike}
+    drawn = {}
+    def spy(name, seed):
+        class Spy(Callback):
+            def before_epoch(self): drawn.setdefault(name, []).append(len(self.dls.train_ds))
+        return [Spy()]
+    own = dict(losses=losses, imbalance=10, noise=0.2, seeds=2, cbs=spy)
+    done = train(third(), tmp_path, lr=[1e-3, 1e-2], **own)
+    assert {r['status'] for r in done.records} == {'finished'}
+    assert drawn['cross-entropy'] == drawn['weighted'] == drawn['oversampled']
+    tried = json.loads((tmp_path/'rates'/'oversampled.json').read_text())['tried']
+    assert all(0 <= t['balanced_error'] <= 1 for t in tried)
+    made = {(r['loss'], r['settings']['seed']): r for r in done.records}
+    plain,first,second = made['cross-entropy', 42],made['weighted', 42],made['weighted', 43]
+    assert 'made' not in plain and made['oversampled', 42]['made'] == 'CrossEntropy()'
+    assert first['loss_repr'] == second['loss_repr'] != first['made'] != second['made']
+    dls = done.make_learner('weighted', 43).dls
+    assert done.make_learner('weighted', 43).loss_func.weight.tolist() == (1/torch.tensor(class_counts(dls))).tolist()
+    assert class_counts(dls).tolist() == [n for _,n in second['train_classes']], 'with the wrong labels'
+    batches = [np.bincount(torch.cat([y for _,y in done.make_learner(name).dls.train]).cpu(), minlength=10)
+               for name in losses]
+    assert (batches[0] == batches[1]).all() and batches[2].std() < batches[0].std()/2
+    assert train(third(), tmp_path, lr=[1e-3, 1e-2], **own).records == done.records
+
+def test_a_function_that_makes_another_loss_is_another_loss(tmp_path):
+    def maker(power): return lambda dls: InverseLoss(power)
+    train(third(), tmp_path, losses={'own': maker(1)})
+    assert len(train(third(), tmp_path, losses={'own': maker(1)}).records) == 1
+    with pytest.raises(ValueError, match='loss was .<lambda>'):
+        train(third(), tmp_path, losses={'own': maker(2)})
+
+def test_class_vectors_from_the_means_of_the_training_set(tmp_path):
+    def flat(x): return x.flatten(1)
+    losses = {'warped': lambda dls: WarpedCrossEntropy.from_dls(dls, 4, features=flat)}
+    done = train(third(), tmp_path, losses=losses, imbalance=4)
+    assert done.records[0]['status'] == 'finished' and done.make_learner('warped').loss_func.n_out == 4
+
+def test_screening_thins_and_oversamples(tmp_path):
+    whole = digits_dataloaders(size=32, bs=32)
+    part = with_datasets(whole, *(DatasetView(ds, range(0, len(ds), 6)) for ds in (whole.train_ds, whole.valid_ds)))
+    losses = {'weighted': of_rarity, 'oversampled': drawn_alike}
+    done = quick(part, tmp_path, losses, learner=fastai.vision.learner.vision_learner,
+                 pretrained=False, imbalance=5)
+    heads = done.screen(1, [1e-3, 1e-2], progress=False)
+    assert {r['status'] for r in heads.records} == {'finished'}
+    assert heads.records[0]['settings']['imbalance'] == 5
+    counts = [n for _,n in heads.records[0]['train_classes']]
+    assert sum(counts) < len(part.train_ds)/1.5 and max(counts) == max(class_counts(long_tail(part, 5, 42)))
+
+def test_long_tails_of_tables_and_texts(tmp_path):
+    frame = pd.DataFrame({'x': np.arange(90.), 'label': list('aab')*30, 'text': ['a b c']*90})
+    table = TabularDataLoaders.from_df(frame, cont_names=['x'], y_names='label', valid_idx=range(18),
+                                       y_block=CategoryBlock(), bs=8)
+    own = {'cross-entropy': CrossEntropy(), 'oversampled': drawn_alike}
+    done = train(table, tmp_path/'table', own, learner=table_learner, imbalance=4, lr=[1e-3, 1e-2])
+    assert {r['status'] for r in done.records} == {'finished'}
+    a,b = (n for _,n in done.records[0]['train_classes'])
+    assert (a, b) in ((48, 12), (12, 24)), 'the largest class has 48'
+    texts = TextDataLoaders.from_df(frame, text_col='text', label_col='label', bs=8, seq_len=20, valid_pct=0.2, seed=1)
+    done = train(texts, tmp_path/'text', learner=small_text_learner, imbalance=4)
+    assert [name for name,_ in done.records[0]['train_classes']] == ['a', 'b']
+    with pytest.raises(TypeError, match='a SortedDL cannot'):
+        quick(texts, None, {'own': drawn_alike}, learner=small_text_learner)
+
+def test_a_long_tail_of_masks_or_several_labels_is_refused(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    items = [(torch.randn(3, 6, 6), torch.randint(0, 4, (6, 6), generator=g)) for _ in range(16)]
+    pixels = DataLoaders.from_dsets(items, items, bs=4, num_workers=0)
+    pixels.c = 4
+    with pytest.raises(ValueError, match='needs one class index for each item'):
+        quick(pixels, None, [CrossEntropy(axis=1)], imbalance=10)
+
+@pytest.mark.slow
+def test_functions_that_make_losses_go_to_other_processes(tmp_path):
+    losses = {'weighted': lambda dls: CrossEntropy(weight=1/torch.tensor(class_counts(dls))),
+              'oversampled': lambda dls: (CrossEntropy(), oversampled(dls))}
+    here = train(third(), tmp_path/'here', losses=losses, imbalance=10)
+    pooled = quick(third(), tmp_path/'pool', losses, imbalance=10)
+    pooled.fine_tune(1, lr=1e-2, progress=False, executor=spawn_pool(2))
+    pd.testing.assert_frame_equal(without_times(pooled), without_times(here))
