@@ -1,7 +1,7 @@
 # make compare       train the same model with every loss and print the table (DATA=digits or pets, ARGS="--epochs 2 ...")
 # make test          run every notebook and every test, and check that notebooks, modules and README are in step
 # make bench         time the losses beside torch's and fastai's
-# make conformance   try every loss, and fastai's and torch's own, in everything that these do with one, and show it in README.md
+# make conformance   try every loss, and fastai's and torch's own, in everything that these do with one, and show it in nbs/10g_conformance.ipynb
 # make docs          build the site in _site/, to be read without a network: open _site/index.html
 # make readme        write README.md from nbs/index.ipynb
 PYTHON ?= python3
@@ -27,9 +27,8 @@ bench: .venv/installed
 
 conformance: .venv/installed
 	.venv/bin/python tests/conformance.py
-	.venv/bin/nbdev-test --n-workers 1 --save --file-re '^index\.' nbs
+	.venv/bin/nbdev-test --n-workers 1 --save --file-re '^10g_' nbs
 	.venv/bin/nbdev-clean
-	.venv/bin/python nbs/make_readme.py
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --config-file nbs/site/mkdocs.yml

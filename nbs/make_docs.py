@@ -9,7 +9,7 @@ from make_readme import fence,markdown
 nbs = Path(__file__).parent
 texts = {'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md', 'README.md': 'index.md'}
 
-machinery = {'04a_spherical_codes', '09c_pictures', '10a_views', '10b_records', '10c_fair_starts', '10d_identity', '10e_runs', '10f_pools'}  # lessons that nobody needs for using the package: last on the site
+machinery = {'04a_spherical_codes', '09c_pictures', '10a_views', '10b_records', '10c_fair_starts', '10d_identity', '10e_runs', '10f_pools', '10g_conformance'}  # lessons that nobody needs for using the package: last on the site
 
 def notebooks(folder): return sorted(p for p in folder.glob('*.ipynb') if p.name[0] != '_' and p.stem != 'index')
 def page(path): return path.relative_to(nbs).with_suffix('.md').as_posix()

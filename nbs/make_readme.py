@@ -15,18 +15,19 @@ def output(
     out,     # An output of a cell
     alt:str, # What a picture shows, in words
     save,    # Function of a picture's bytes that says where the text finds it
+    prose=lambda text: text,  # What becomes of text in markdown
 ):
     "An output as markdown: the picture or the table if there is one, else the text"
     data = out.get('data') or {'text/plain': out.text}
     if 'image/png' in data: return f"![{alt}]({save(base64.b64decode(data['image/png']))})"
-    if 'text/markdown' in data: return data['text/markdown']
+    if 'text/markdown' in data: return prose(data['text/markdown'])
     if 'text/html' in data: return re.sub(r'<style.*?</style>|(?<=<table)[^>]*|(?<=<tr)[^>]*|\n\s*(?=\n)', '', data['text/html'], flags=re.S)
     return fence(re.sub(r'\x1b\[[\d;]*m', '', data['text/plain']).strip('\n'), '{.text .output}') if data['text/plain'].strip() else ''
 
 def markdown(
     path:Path,                            # A notebook
     folder:str,                           # Where the text finds its pictures
-    prose=lambda text: text,              # What becomes of a markdown cell
+    prose=lambda text: text,              # What becomes of text in markdown
     code=lambda text, marks: fence(text), # What becomes of a code cell, by its source and its directives
 ):                                        # Text, and the bytes of the pictures by their path
     "The notebook as it is saved: cells marked `#| hide` are left out, those marked `#| echo: false` show only what they put out"
@@ -45,7 +46,7 @@ def markdown(
             def save(data):
                 pictures[name := posixpath.join(folder, f'{path.stem}_{i}_{j}.png')] = data
                 return name
-            parts.append(output(out, marks.get('fig-alt', heading), save))
+            parts.append(output(out, marks.get('fig-alt', heading), save, prose))
     return '\n\n'.join(p.strip('\n') for p in parts if p) + '\n', pictures
 
 def readme(
@@ -53,7 +54,8 @@ def readme(
 ):             # The text of README.md, and the bytes of its pictures by their path from the top of the repository
     "README.md and its pictures; links are taken from the folder of the notebooks to the top of the repository"
     def prose(text): return re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda m: f"]({posixpath.normpath('nbs/' + m[1])})", text)
-    return markdown(nbs/'index.ipynb', 'nbs/images', prose)
+    text,pictures = markdown(nbs/'index.ipynb', 'nbs/images', prose)
+    return text.replace('```{.text .output}', '```text'), pictures  # GitHub knows no attributes
 
 if __name__ == '__main__':
     nbs = Path(__file__).parent

@@ -1,7 +1,7 @@
 """What fastai and PyTorch do with a loss, asked of every loss of this package, of fastai's own three and of two of torch's
 
 A column is one job, and looks at the values that come out of it. Here are those of fastai, in conformance_torch.py those of PyTorch.
-`python tests/conformance.py` writes the outcomes to nbs/conformance.csv, which the README shows; test_conformance.py compares
+`python tests/conformance.py` writes the outcomes to nbs/conformance.csv, which nbs/10g_conformance.ipynb shows; test_conformance.py compares
 that record with what it just saw."""
 import csv,random,re,subprocess,sys
 from functools import cache,cached_property

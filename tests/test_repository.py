@@ -38,6 +38,17 @@ def test_readme_is_in_step():
     for path,data in pictures.items(): assert (root/path).read_bytes() == data, 'run make readme'
     assert {f'nbs/images/{f.name}' for f in (root/'nbs'/'images').glob('*')} == set(pictures), 'a picture that the README does not show'
 
+def test_readme_names_every_loss():
+    "The table of losses has each, and the numbers of losses are those of the package"
+    from fastai_losses.all import package_losses
+    from fastai_losses.core import loss_examples
+    text,losses = (root/'README.md').read_text(encoding='utf-8'),loss_examples()
+    table = text.partition('## The losses')[2].partition('\n## ')[0]
+    for loss in losses: assert f'`{type(loss).__name__}(' in table, f'{type(loss).__name__} has no row'
+    assert f'These are {len(losses)} losses.' in table and f'{len(package_losses(37))} in all' in table, 'save the front page anew'
+
+def test_readme_is_short(): assert len((root/'README.md').read_text(encoding='utf-8').splitlines()) <= 200
+
 def test_no_machine_paths_or_debris():
     for file in run('git', 'ls-files', cwd=root).splitlines():
         path = root/file
