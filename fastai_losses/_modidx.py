@@ -1288,8 +1288,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastai_losses/unbalanced.py'),
                                           'fastai_losses.unbalanced.check_prior': ( 'unbalanced.html#check_prior',
                                                                                     'fastai_losses/unbalanced.py'),
-                                          'fastai_losses.unbalanced.class_counts': ( 'unbalanced.html#class_counts',
-                                                                                     'fastai_losses/unbalanced.py'),
                                           'fastai_losses.unbalanced.class_weights': ( 'unbalanced.html#class_weights',
                                                                                       'fastai_losses/unbalanced.py'),
                                           'fastai_losses.unbalanced.counts_of': ( 'unbalanced.html#counts_of',
