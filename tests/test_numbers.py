@@ -33,7 +33,11 @@ def hinge(loss, x, y):
 
 def given_outputs(loss, x): return softmax(x) if loss.probabilities else x
 def spherical(loss, x, y): return 1 - unit(given_outputs(loss, x))[y]
-def brier(loss, x, y): return mp.fsum((v - (k == y))**2 for k,v in enumerate(given_outputs(loss, x)))
+def brier(loss, x, y):
+    x = given_outputs(loss, x)
+    return loss.factor*(x[y] - loss.target)**2 + mp.fsum(v*v for k,v in enumerate(x) if k != y)
+def squentropy(loss, x, y):
+    return surprise(x, y) + mp.fsum(v*v for k,v in enumerate(x) if k != y)/max(len(x) - 1, 1)
 def norm_regularized(loss, x, y): return length(given_outputs(loss, x)) - given_outputs(loss, x)[y]
 
 # Cost of a yes and of a no to the question of one class, at C classes
@@ -43,10 +47,32 @@ def asked(loss, x, y):
     yes,no = questions[type(loss)]
     return mp.fsum((yes if k == y else no)(v, len(x)) for k,v in enumerate(x))
 
+def asymmetric_yes(loss, z): return softplus(-z)*sigmoid(-z)**loss.gamma_yes
+def asymmetric_no(loss, z):
+    g = max(sigmoid(z) - mp.mpf(loss.no_margin), mp.mpf(0))
+    return -g**loss.gamma_no*mp.log(1 - g)
+def asymmetric(loss, x, y):
+    return mp.fsum(asymmetric_yes(loss, v) if k == y else asymmetric_no(loss, v) for k,v in enumerate(x))
+
+def active_passive(loss, x, y):
+    costs = [surprise(x, c)*(-mp.expm1(-surprise(x, c)))**loss.gamma for c in range(len(x))]
+    active = costs[y]/mp.fsum(costs) if any(costs) else 0
+    return loss.alpha*active + loss.beta*loss.log_zero*mp.expm1(-surprise(x, y))
+
+def with_margin(loss, x, y):
+    margins = loss.margins.tolist()
+    return surprise([mp.mpf(loss.scale)*(v - (k == y)*margins[k]) for k,v in enumerate(x)], y)
+def adjusted(loss, x, y):
+    return surprise(x if loss.after else [v + loss.tau*mp.log(p) for v,p in zip(x, loss.prior.tolist())], y)
+
 def cosines(loss, x): return [mp.fsum(a*b for a,b in zip(unit(x), v)) for v in loss.vectors.tolist()]
 def warped(loss, x, y):
     cos = cosines(loss, x)
+    if loss.margin: cos[y] = turned(cos[y], loss.margin) if loss.angular else cos[y] - loss.margin
     return surprise([mp.mpf(loss.scale)*c for c in cos], y) if loss.scale else 1 - cos[y]
+
+def turned(cos, m):
+    return mp.cos(mp.acos(max(min(cos, mp.mpf(1)), mp.mpf(-1))) + m) if cos > -mp.cos(m) else cos - (1 - mp.cos(m))
 
 formulas = {  # cost of label y at the outputs x
     CrossEntropy:            lambda loss, x, y: surprise(x, y),
@@ -58,6 +84,13 @@ formulas = {  # cost of label y at the outputs x
     SphericalLoss:           spherical,
     BrierLoss:               brier,
     NormRegularizedLoss:     norm_regularized,
+    Squentropy:              squentropy,
+    SymmetricCrossEntropy:   lambda loss, x, y: loss.alpha*surprise(x, y) + loss.beta*loss.log_zero*mp.expm1(-surprise(x, y)),
+    ActivePassiveLoss:       active_passive,
+    LogitAdjustedLoss:       adjusted,
+    LDAMLoss:                with_margin,
+    AsymmetricLoss:          asymmetric,
+    LossSum:                 lambda loss, x, y: mp.fsum(f*formulas[type(o)](o, x, y) for f,o in loss.terms),
     LogitNormLoss:           lambda loss, x, y: surprise([v/mp.mpf(loss.temperature) for v in unit(x)], y),
     OneVsAllCrossEntropy:    asked,
     SigmoidDistanceLoss:     asked,
