@@ -352,8 +352,8 @@ def _check_rows(v):
     for name,wrong in (('not finite', ~v.isfinite().all(1)), ('zero', (v == 0).all(1))):
         rows = wrong.nonzero()[:, 0]
         if len(rows):
-            raise ValueError(f"class vectors need a direction, but {len(rows)} of {len(v)} rows are "
-                             f"{name}: row {_rows(rows)}. Replace these rows.")
+            raise ValueError(f"class vectors need a direction, but {len(rows)} of {len(v)} rows "
+                             f"are {name}: row {_rows(rows)}. Replace these rows.")
 
 def _warn_of_equal(v):
     "Warn of rows that point the same way"
