@@ -42,7 +42,7 @@ def class_vectors(
     k:int,              # Number of classes
     n:int,              # Dimensions
     method:str='auto',  # 'auto', 'optimized', 'code', 'random', 'sum', 'exp' or 'thomson'
-    seed:int=0,         # Seed of the starting points; the same seed gives the same vectors
+    seed:int=0,         # Seed of the starting points: the same vectors again on the same machine
 )->Tensor:              # (k, n) fp32 rows of unit length
     "Make `k` unit vectors in `n` dimensions that are as far apart as possible"
     _check_size(k, n)
