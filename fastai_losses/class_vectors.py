@@ -42,7 +42,7 @@ def class_vectors(
     k:int,              # Number of classes
     n:int,              # Dimensions
     method:str='auto',  # 'auto', 'optimized', 'code', 'random', 'sum', 'exp' or 'thomson'
-    seed:int=0,         # Seed of the starting points; the same seed gives the same vectors
+    seed:int=0,         # Seed of the starting points: the same vectors again on the same machine
 )->Tensor:              # (k, n) fp32 rows of unit length
     "Make `k` unit vectors in `n` dimensions that are as far apart as possible"
     _check_size(k, n)
@@ -352,8 +352,8 @@ def _check_rows(v):
     for name,wrong in (('not finite', ~v.isfinite().all(1)), ('zero', (v == 0).all(1))):
         rows = wrong.nonzero()[:, 0]
         if len(rows):
-            raise ValueError(f"class vectors need a direction, but {len(rows)} of {len(v)} rows are "
-                             f"{name}: row {_rows(rows)}. Replace these rows.")
+            raise ValueError(f"class vectors need a direction, but {len(rows)} of {len(v)} rows "
+                             f"are {name}: row {_rows(rows)}. Replace these rows.")
 
 def _warn_of_equal(v):
     "Warn of rows that point the same way"

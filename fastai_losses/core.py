@@ -386,7 +386,7 @@ def check_inputs(
     targets,  # What it should have given
     more=(),  # Further targets
 ):
-    "Raise a TypeError unless outputs and targets are one tensor each, of a type that a loss can use"
+    "Raise a TypeError unless outputs and targets are one tensor each, of usable types"
     add_up = 'write a function that adds up one loss for each'
     if more: raise TypeError(
         f"got {1 + len(more)} targets, expected one. For several targets, {add_up}")

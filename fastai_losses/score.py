@@ -112,7 +112,7 @@ class BrierLoss(ScoreLoss):
 
 # %% ../nbs/02_score.ipynb #020
 class NormRegularizedLoss(ScoreLoss):
-    r"$\lVert x\rVert - x_y$, from 0; least at $x = 0$ for every label, so its outputs are no probabilities"
+    r"$\lVert x\rVert - x_y$, from 0; least at $x = 0$ for every label: no probabilities"
     def score(self, x, of=every): return of(x) - x.norm(dim=-1, keepdim=True)
     def penalty(self, e): return -e
     @property

@@ -261,7 +261,7 @@ def add_up(
         x,y = x.reshape(len(x), -1).cpu().double(),labels_for_means(plain(y).cpu(), dls.c)
         if total is None: total = x.new_zeros(dls.c, x.shape[1])
         if x.shape[1] != total.shape[1]: raise ValueError(f"items with {total.shape[1]} and with "
-            f"{x.shape[1]} numbers have no common mean: `features` has to make as many of all")
+            f"{x.shape[1]} numbers have no common mean: `features` must return as many for each item")
         total.index_add_(0, y, x)
         count += torch.bincount(y, minlength=dls.c)
     return total,count
