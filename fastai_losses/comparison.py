@@ -214,10 +214,13 @@ class _Progress:
         self.n_runs,self.epochs,self.runs,self.done,self.told = n_runs,epochs,0,0,not shown
         self.bar = progress_bar(range(n_runs*epochs)) if shown and n_runs else None
         if self.bar: self.bar.update(0)
-        self.start = time.perf_counter()
+        self.start,self.first = time.perf_counter(),None  # first: seconds that the first epoch took
 
     def tick(self):
         "An epoch is over"
+        took = time.perf_counter() - self.start
+        if self.first is None: self.first = took
+        else: self._tell('about', self.first + (took - self.first)/self.done*(self._all - 1))
         self._to(min(self.done + 1, (self.runs + 1)*self.epochs))
 
     def finished(self, record):
@@ -227,18 +230,22 @@ class _Progress:
         if self.bar:
             name = printable(record['loss'])
             self.bar.comment = f"{self.runs} of {self.n_runs} runs, last {name}{problem}"
+        if self.first is None: self._tell('at most', (time.perf_counter() - self.start)*self.n_runs)
         self._to(self.runs*self.epochs)
 
     def _to(self, done):
         self.done = done
-        runs = f"{self.n_runs} run{'s'*(self.n_runs > 1)}"
-        if not self.told: print(f"about {self._left(done)} for {runs}", flush=True)
-        self.told = True
         if self.bar: self.bar.update(done)
 
-    def _left(self, done):
-        seconds = (time.perf_counter() - self.start)*self.n_runs*self.epochs/done
-        return f'{seconds:.0f} seconds' if seconds < 100 else f'{seconds/60:.0f} minutes'
+    @property
+    def _all(self): return self.n_runs*self.epochs
+
+    def _tell(self, about, seconds):
+        "Print once how long all runs take"
+        runs = f"{self.n_runs} run{'s'*(self.n_runs > 1)}"
+        time = f'{seconds:.0f} seconds' if seconds < 100 else f'{seconds/60:.0f} minutes'
+        if not self.told: print(f"{about} {time} for {runs}", flush=True)
+        self.told = True
 
 # %% ../nbs/09_comparison.ipynb #067
 @patch
@@ -323,13 +330,13 @@ def _outcomes(records, names):
 
 # %% ../nbs/09_comparison.ipynb #072
 class _Race:
-    "Which losses are out, and whether the race is over; says so as it happens"
+    "Which losses were dropped, and whether the race is over; prints both as it happens"
     def __init__(self, names, n_seeds, margin, shown):
         self.names,self.margin,self.shown = list(names),margin,shown
         self.looks,self.n_losses,self.over = number_of_looks(n_seeds),len(self.names),False
 
     def look(self, records):
-        "After a seed: take out who cannot be the best"
+        "After a seed: take out the losses that cannot be the best"
         unfinished = {r['loss'] for r in records if r['status'] != 'finished'}
         self._out([n for n in self.names if n in unfinished], 'not all of its runs finished')
         errors = _outcomes(records, self.names)
@@ -524,7 +531,7 @@ def _check_training(method, executor, kwargs):
         f"that makes an executor, such as spawn_pool(2) or client.get_executor, got {executor!r}")
 
 def _check_race(race, margin, n_seeds):
-    if race and n_seeds < 3: raise ValueError("a race looks at its results from the third seed on: "
+    if race and n_seeds < 3: raise ValueError("a race checks its results from the third seed on: "
         "give seeds=3 or more, or leave race out")
     if not 0 <= margin < 1: raise ValueError(
         f"margin must be a difference between error rates, such as 0.005, got {margin!r}")

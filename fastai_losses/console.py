@@ -74,7 +74,11 @@ def losses_from(
     "The losses that a text names; a ValueError for a name that there is not"
     if text == 'all': return package_losses(n_classes)
     if text == 'first': return first_losses()
-    return [loss_named(name, n_classes) for name in re.split(r',(?![^(]*\))', text)]
+    named = [loss_named(name, n_classes) for name in re.split(r',(?![^(]*\))', text)]
+    names = [name for name,_ in named]
+    twice = [name for i,name in enumerate(names) if name in names[:i]]
+    if twice: raise ValueError(f"--losses names {twice[0]} twice. Name each loss once.")
+    return named
 
 def numbers_from(
     option:str,  # Name of the option, for the error
@@ -94,9 +98,11 @@ def rate_from(
     "The learning rate, as `fine_tune` takes it"
     if text is None: return default
     if text == 'find': return text
-    try: return numbers_from('lr', text, float)
-    except ValueError: raise ValueError(f"--lr is {text!r}. "
-        "Expected find, a number, or several separated by commas.") from None
+    try: rates = numbers_from('lr', text, float)
+    except ValueError: rates = -1
+    if min(rates if isinstance(rates, list) else [rates]) > 0: return rates
+    raise ValueError(f"--lr is {text!r}. Expected find, a number above 0, or several separated "
+        "by commas.")
 
 # %% ../nbs/09e_console.ipynb #a1
 _learners = {
@@ -260,15 +266,42 @@ def check_files(
     if o.export and not Path(o.export).expanduser().absolute().parent.is_dir():
         raise ValueError(f"--export {o.export}: there is no such folder. Make it first.")
 
+def check_numbers(
+    o:SimpleNamespace,  # The options
+):
+    "Refuse numbers that are too small, with a ValueError"
+    for name,least in (('bs', 1), ('size', 1), ('epochs', 0)):
+        value = getattr(o, name)
+        if value is not None and value < least: raise ValueError(
+            f"--{name} is {value}. Expected at least {least}.")
+    seeds = numbers_from('seeds', o.seeds, int) if o.seeds else None
+    if isinstance(seeds, int) and seeds < 1: raise ValueError(
+        f"--seeds is {seeds}. Expected at least 1.")
+    n_seeds = len(seeds) if isinstance(seeds, list) else seeds
+    if o.race and n_seeds is not None and n_seeds < 3: raise ValueError(
+        f"--race needs at least three seeds, and --seeds gives {n_seeds}. Add --seeds 3.")
+
 def check_options(
     o:SimpleNamespace,  # The options
 ):
     "Refuse options that do not go together, with a ValueError"
     check_data_options(o)
     check_files(o)
-    if o.bs is not None and o.bs < 1: raise ValueError(f"--bs is {o.bs}. Expected at least 1.")
+    check_numbers(o)
 
 # %% ../nbs/09e_console.ipynb #r1
+def about(
+    o:SimpleNamespace,  # The options
+    start:Start,
+    comparison:LossComparison,
+)->str:
+    "What is compared, in a line"
+    arch = o.arch or start.defaults.arch
+    pretrained = 'pretrained '*bool(comparison.kwargs.get('pretrained'))
+    losses = counted(len(comparison.losses), 'loss', 'losses')
+    runs = counted(len(comparison.seeds_to_run), 'run')
+    return f"{start.words}; model {pretrained}{arch}; {losses}, {runs} each"
+
 def comparison_from(
     o:SimpleNamespace,  # The options
     start:Start,
@@ -281,10 +314,7 @@ def comparison_from(
     keep = {'keep': 'best'} if o.export else {}
     comparison = LossComparison(start.dls, losses=losses, seeds=seeds, path=o.out, threads=1,
                                 **keep, **model)
-    n_seeds = len(seeds) if isinstance(seeds, list) else seeds
-    pretrained = 'pretrained ' if model.get('pretrained') else ''
-    print(f"{start.words}; model {pretrained}{arch}; "
-          f"{counted(len(losses), 'loss', 'losses')}, {counted(n_seeds, 'run')} each")
+    print(about(o, start, comparison))
     for note in start.notes: print(f"note: {note}")
     fetch_weights(start.dls, **model)
     return comparison
@@ -306,12 +336,13 @@ def train_all(
 def show_results(
     o:SimpleNamespace,  # The options
     comparison:LossComparison,
+    words:str='',       # What was compared
 ):
     "Print the verdict and the table, and write picture, report and the best Learner"
     folder,best = comparison.folder,comparison.table().loss.iloc[0]
     print(f"\n{comparison}\n")
     comparison.plot().savefig(folder/'plot.png', dpi=120)
-    comparison.report(folder/'report.html')
+    comparison.report(folder/'report.html', about=words)
     if o.export: comparison.learner(best).export(Path(o.export).expanduser().absolute())
     print(f"records {folder}/*.json\nplot    {folder}/plot.png\nreport  {folder}/report.html")
     if o.export: print(f"Learner {o.export} ({best})")
@@ -337,25 +368,28 @@ def stopped_by_sigterm():
 def compare_losses(
     data:str='digits',  # 'digits', 'pets', a folder of images by class, or a CSV file
     input:str=None,     # Column of the CSV file's images or texts, for a table several, as in a,b
-    label:str=None,     # Column of the CSV file's labels
-    kind:str=None,      # What the CSV file holds: images, text or table
-    arch:str=None,      # Model: of torchvision or timm, or small, awd_lstm, tabular
+    label:str=None,     # Column of the CSV file's labels (default: the one that looks like it)
+    kind:str=None,      # What the CSV file holds: images, text or table (default: by its values)
+    arch:str=None,      # Model: torchvision's, timm's, small, awd_lstm, tabular (default: see above)
     no_pretrained:store_true=False,  # Start from random weights
-    losses:str=None,    # 'all', 'first', or names separated by commas, such as "InverseLoss(0.5)"
-    epochs:int=None,    # Epochs with the whole model, after one with the body frozen
-    seeds:str=None,     # Number of runs of each loss, or their seeds, as in 1,2,3
-    lr:str=None,        # Learning rate, 'find', or several to choose from, as in 1e-3,1e-2
+    losses:str=None,    # all, first, or names, as in "InverseLoss(0.5),BrierLoss" (default: see above)
+    epochs:int=None,    # Epochs of the whole model, after one with frozen body (default: see above)
+    seeds:str=None,     # Number of runs of each loss, or their seeds, as in 1,2,3 (default: 3; pets 1)
+    lr:str=None,        # Learning rate, find, or some to choose from: 1e-3,1e-2 (default: see above)
     race:store_true=False,  # Drop losses that are surely worse than the best
-    workers:int=None,   # Processes; by default one for each core, up to 4, and one with a GPU
-    out:str=None,       # Folder of the records; by default a new one under comparisons/
+    workers:int=None,   # Processes (default: one for each core, at most 4; one with a GPU)
+    out:str=None,       # Folder of the records (default: a new one under comparisons/)
     resume:store_true=False,  # Go on with the records in --out
     export:str=None,    # File for the trained Learner of the best loss
-    size:int=None,      # Side of the images in pixels
-    bs:int=None,        # Batch size
+    size:int=None,      # Side of the images in pixels (default: by the images; pets 224)
+    bs:int=None,        # Batch size (default: by the number of items; digits and pets 64)
     path:str=None,      # For --data pets: folder with images/ and annotations/
     official:store_true=False,  # For --data pets: validate on the official test set
 ):
-    "Train one model with several losses; say which has the lowest error rate, and how sure that is"
+    """Train one model with several losses; say which has the lowest error rate, and how sure that is.
+    Photographs get a pretrained resnet18, four losses ('first'), 3 epochs (pets 1) and fastai's
+    learning rate, unless you say otherwise. Digits, small images, texts and tables get a small
+    model from scratch, all losses, a learning rate of 0.01, and 3 to 30 epochs, by their number."""
     o = SimpleNamespace(**locals())
     print_anything()
     try:
@@ -364,7 +398,7 @@ def compare_losses(
             start = start_known(o) if data in DATA_SETS else start_own(o)
             comparison = comparison_from(o, start)
             train_all(o, comparison, start.defaults)
-            show_results(o, comparison)
+            show_results(o, comparison, about(o, start, comparison))
     except KeyboardInterrupt: sys.exit("compare_losses: stopped. Finished runs are kept, and "
         "--out FOLDER --resume goes on from there.")
     except (ValueError, TypeError, OSError, RuntimeError) as e: sys.exit(f"compare_losses: {e}")

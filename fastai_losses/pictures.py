@@ -223,7 +223,7 @@ def _draw_differences(ax, rows, metric, baseline, share):
     _draw_rows(ax, rows, limits)
     if share: ax.xaxis.set_major_formatter(lambda v, _: _tick(v, signed=True))
     better = 'left' if lower_is_better(metric) else 'right'
-    filled = '; filled: the interval leaves out 0' if rows.filled.any() else ''
+    filled = '; filled: 0 is outside the interval' if rows.filled.any() else ''
     ax.set_title(f'Difference from {short_name(baseline)}')
     unit = f'points of {words(metric)}' if share else words(metric)
     ax.set_xlabel(f'{unit}: better is to the {better}{filled}')
@@ -297,7 +297,7 @@ def _draw_line(ax, line, look):
     "The mean of a loss after each epoch, and a band from the lowest seed to the highest"
     color,marker,style = look
     ax.plot(line.epoch, line['mean'], color=color, marker=marker, ls=style, ms=5, lw=1.6,
-            mfc=color if style == '-' else 'white')
+            mfc=color if style == '-' else 'white', markevery=math.ceil(len(line)/8))
     ax.fill_between(line.epoch, line['min'], line['max'], color=color, alpha=0.1, lw=0)
 
 def _draw_lines(ax, curves, styles, names):
@@ -373,11 +373,15 @@ def comparison_figure(
     return fig
 
 # %% ../nbs/09c_pictures.ipynb #p78
+def _error_of(tried):
+    "By which error the rate was chosen"
+    return 'balanced_error' if 'balanced_error' in tried else 'error_rate'
+
 def _draw_rate(ax, rate):
     "How the learning rate of one loss was chosen"
     curve,tried = rate.get('curve') or {},pd.DataFrame(rate.get('tried') or [])
     if curve: lrs,values,marker = curve['lr'],np.asarray(curve['loss'], dtype=float),None
-    else: lrs,values,marker = tried.lr,100*_column(tried, 'error_rate').to_numpy(),'o'
+    else: lrs,values,marker = tried.lr,100*_column(tried, _error_of(tried)).to_numpy(),'o'
     low,high = bulk(values)
     ax.plot(lrs, values, color='black', marker=marker, ms=4, lw=1.2)
     failed = np.isnan(values)
@@ -403,8 +407,8 @@ def rates_figure(
         for ax in axes.flat[len(shown):]: ax.remove()
         for ax,rate in zip(axes.flat, shown): _draw_rate(ax, rate)
         fig.supxlabel('learning rate (dashed line: the one taken)', fontsize=9)
-        found = bool(shown[0].get('curve'))
-        fig.supylabel('training loss' if found else 'error rate in percent', fontsize=9)
+        error = words(_error_of(pd.DataFrame(shown[0].get('tried') or []))) + ' in percent'
+        fig.supylabel('training loss' if shown[0].get('curve') else error, fontsize=9)
     return fig
 
 # %% ../nbs/09c_pictures.ipynb #p82
@@ -458,6 +462,23 @@ def text_columns(
         else: texts = _texts(values, share, signed=name == 'difference')
         columns.append((heading(name, baseline, share), texts))
     return [(h, texts) for h,texts in columns if any(texts)]
+
+def brief_columns(
+    frame:pd.DataFrame,  # A ranking
+    baseline:str='',     # Name of the loss that the differences are from
+)->list:                 # (heading, list of texts)
+    "The columns of a ranking that fit into a terminal, intervals in brackets"
+    metric = frame.columns[1]
+    share = is_share(metric, frame[metric])
+    columns = [('loss', list(short_names(frame.loss, 32).values())),
+               (words(metric) + ' (%)'*share, list(interval_rows(frame, metric, 'ci95', share).text))]
+    if 'difference' in frame:
+        apart = interval_rows(frame, 'difference', 'difference_ci95', share, signed=True).text
+        columns.append(('difference' + ' (points)'*share,
+                        list(apart.mask(frame.loss == baseline, 'baseline'))))
+    columns.append(('seconds a run', dict(text_columns(frame))['seconds a run']))
+    if (frame.status != 'finished').any(): columns.append(('status', list(frame.status)))
+    return columns
 
 # %% ../nbs/09c_pictures.ipynb #p89
 def class_columns(
@@ -530,6 +551,7 @@ _page = '''{% macro grid(columns, height='') -%}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{% include 'css' %}</style></head><body><main>
 <h1>{{ title }}</h1>
+{% if about %}<p>{{ about }}</p>{% endif %}
 <div class="verdict">{% for part in verdict %}<p>{{ part }}</p>{% endfor %}</div>
 {% for name,data in figures[:1] %}<h2>{{ name }}</h2>{{ picture(name, data) }}{% endfor %}
 <h2>Ranking</h2>{{ grid(ranking) }}
@@ -591,12 +613,13 @@ def write_report(
     settings:list,               # (name, value) pairs
     figures:list,                # (heading, Figure) pairs; the first stands above the table
     baseline:str='the baseline', # Name of the loss that the differences are from
+    about:str='',                # What was compared, in a line under the title
 )->Path:                         # The file; OSError with advice if it cannot be written
     "Write a comparison to one HTML file that needs no network"
     curves = rates_figure(rates or [])
     settings = [('setting', [str(name) for name,_ in settings]),
                 ('value', [str(value) for _,value in settings])]
-    return _write(path, _page_of(title=title, verdict=re.split(r'(?<=[.!?])\n+', verdict),
+    return _write(path, _page_of(title=title, about=about, verdict=re.split(r'(?<=[.!?])\n+', verdict),
         ranking=text_columns(table, baseline), runs=text_columns(runs), settings=settings,
         classes=None if by_class is None else class_columns(by_class),
         rates=rate_columns(rates) if rates else None, curves=curves and _png(curves),

@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from .intervals import balanced,corrected_level,interval,items_needed,seeds_needed
 from .metrics import lower_is_better,reported_scores
-from .pictures import comparison_figure,is_share,text_columns,words,write_report
+from fastai_losses.pictures import (brief_columns,comparison_figure,is_share,number,text_columns,
+    words,write_report)
 from .records import flat,check_alike,item_classes,item_errors,read_records
 
 # %% ../nbs/09b_results.ipynb #025
@@ -43,7 +44,7 @@ class ComparisonRecords:
 def title(self:ComparisonRecords)->str|None:
     "What stands above tables and pictures: only for what is not plain fine-tuning"
     screened = self.records and self.records[0]['settings'].get('screening')
-    return 'Screening: heads trained on the features of a body at rest' if screened else None
+    return 'Screening: only heads are trained, on features of a fixed body' if screened else None
 
 # %% ../nbs/09b_results.ipynb #r10
 @patch(as_prop=True)
@@ -170,8 +171,8 @@ def difference(
 @patch
 def _level(self:ComparisonRecords)->float:
     "Level of each interval of a difference, so that all of them hold together at 95 %"
-    looks = max((r.get('looks') or 1 for r in self.records), default=1)
-    return corrected_level(len(self.names), looks)
+    checks = max((r.get('looks') or 1 for r in self.records), default=1)  # of a race
+    return corrected_level(len(self.names), checks)
 
 # %% ../nbs/09b_results.ipynb #d12
 def _direction(metric):
@@ -270,7 +271,7 @@ def _raced(records): return any((r.get('looks') or 1) > 1 for r in records)
 
 # %% ../nbs/09b_results.ipynb #v23
 def _surely_worse(ours, theirs, metric, level):
-    "Whether the interval of a difference leaves out 0, and the first loss is worse"
+    "Whether the interval of a difference lies wholly on the worse side of 0"
     return _claim(interval(difference(ours, theirs), level), metric) == 'worse'
 
 def _candidates(outcomes, judged, metric, level):
@@ -303,10 +304,11 @@ class Words:
     ):
         self.metric,self.share = words(metric),is_share(metric, values)
 
-    def value(self, x): return f'{100*x:.1f} %' if self.share else f'{x:.3g}'
-    def number(self, x): return f'{100*x:.1f}' if self.share else f'{x:.3g}'
-    def gap(self, x): return self.number(x) + (' points' if self.share else '')
-    def range(self, low, high): return f'{self.number(low)} to {self.gap(high)}'
+    def value(self, x): return number(x, self.share) + ' %'*self.share
+    def gap(self, x, signed=False): return number(x, self.share, signed) + ' points'*self.share
+    def range(self, low, high, signed=False):
+        return f'{number(low, self.share, signed)} to {self.gap(high, signed)}'
+    def is_zero(self, gap): return round(100*gap, 2) == 0 if self.share else gap == 0
 
 # %% ../nbs/09b_results.ipynb #v25
 def listed(
@@ -325,15 +327,15 @@ def _against_baseline(differences, base, best, words):
     def gap(name):
         low,high = sorted(np.abs([d.low[name], d.high[name]]))
         by = f'{name} by {words.gap(abs(d.difference[name]))}'
-        return f'{by} ({words.number(low)} to {words.number(high)})'
+        return f'{by} ({number(low, words.share)} to {number(high, words.share)})'
     better = sorted(d.index[d.claim == 'better'], key=lambda name: -abs(d.difference[name]))
     if better: return (f"Better than {base} in {words.metric} (95 % intervals, all together): "
                        f"{listed(map(gap, better), 4)}.")
     none = f"No loss is surely better than {base} in {words.metric}"
     if best not in d.index: return f"{none}: there is no reason to change."
-    return (f"{none}: there is no reason to change. The best mean is that of {best}; its difference from {base} is "
-            f"{words.gap(d.difference[best])}, and may be anything from "
-            f"{words.range(d.low[best], d.high[best])}.")
+    return (f"{none}: there is no reason to change. The best mean is that of {best}; its difference "
+            f"from {base} is {words.gap(d.difference[best], signed=True)}, and may be anything from "
+            f"{words.range(d.low[best], d.high[best], signed=True)}.")
 
 # %% ../nbs/09b_results.ipynb #v8
 def _among_all(differences, base, can, cannot):
@@ -357,9 +359,8 @@ def _how_many(seeds, now):
 def _to_tell(apart, names, level, words):
     "About what it would take to tell two losses apart"
     gap = abs(apart.mean())
-    if float(words.number(gap)) == 0: return f"{names[0]} and {names[1]} are equal on these data."
-    start = (f"Telling {names[0]} from {names[1]}, if they are as far apart as it looks "
-             f"({words.gap(gap)}), ")
+    if words.is_zero(gap): return f"{names[0]} and {names[1]} are equal on these data."
+    start = (f"To tell {names[0]} from {names[1]}, if they really differ by {words.gap(gap)}, ")
     seeds = seeds_needed(apart, level)
     more_seeds = apart.ndim == 1 or seeds and seeds > len(apart)
     if more_seeds: return f"{start}would take {_how_many(seeds, len(apart))}."
@@ -378,6 +379,21 @@ def _cautions(records, covers):
     lr = records[0]['settings'].get('lr')
     if not isinstance(lr, list) and lr != 'find': yield ("All losses were trained with the same "
         "learning rate; the order may be another if each has a rate that suits it.")
+
+# %% ../nbs/09b_results.ipynb #v30
+def _guessing(records, outcomes, judged, metric, words):
+    "A sentence if no loss is surely better than always answering the most frequent class"
+    done = [r for r in records if r['status'] == 'finished']
+    if metric != 'error_rate' or not _same_items(done) or item_classes(done[0]) is None: return
+    names,classes = item_classes(done[0])
+    most = np.bincount(classes[classes >= 0], minlength=1).argmax()
+    wrong = np.where(classes < 0, np.nan, classes != most)
+    level = corrected_level(len(judged) + 1)
+    apart = [interval(values_of(outcomes[name]) - wrong, level) for name in judged]
+    if any(i.high < 0 for i in apart): return
+    yield (f"No loss is surely better than always answering {names[most]!r}, the most frequent class, "
+           f"which has an error rate of {words.value(np.nanmean(wrong))}: what was trained may only "
+           "guess. Train longer, or with another learning rate, before you compare.")
 
 # %% ../nbs/09b_results.ipynb #v27
 def _missing(records, outcomes):
@@ -440,7 +456,9 @@ def _findings(self:ComparisonRecords, outcomes, base, metric):
                                    f"Its {words.metric} is {words.value(_mean(outcomes[can[0]]))}."]
     if max(map(len, outcomes.values())) == 1: found = _one_seed(outcomes, can[0], words)
     else: found = _several_seeds(outcomes, base, metric, self._level(), can, cannot, words)
-    return [*found, *_cautions(self.records, interval(values_of(outcomes[can[0]])).covers)]
+    guessed = _guessing(self.records, outcomes, judged, metric, words)
+    covers = interval(values_of(outcomes[can[0]])).covers
+    return [*guessed, *found, *_cautions(self.records, covers)]
 
 # %% ../nbs/09b_results.ipynb #c1
 @patch
@@ -466,16 +484,19 @@ def by_class(self:ComparisonRecords)->pd.DataFrame:
 
 # %% ../nbs/09b_results.ipynb #p2
 @patch
-def _readable(self:ComparisonRecords):
+def _readable(self:ComparisonRecords, columns=text_columns):
     "The ranking with headings of words and sensible digits"
     table = self.table()
-    return pd.DataFrame(dict(text_columns(table, self.baseline())), index=list(table.index))
+    return pd.DataFrame(dict(columns(table, self.baseline())), index=list(table.index))
 
 @patch
 def __repr__(self:ComparisonRecords):
     if not self.records: return f'{type(self).__name__}: no runs yet'
-    lines = [*filter(None, [self.title]), self.verdict(), '', self._readable().to_string()]
-    return '\n'.join(lines)
+    table = self._readable(brief_columns)
+    table.loss = table.loss.str.ljust(table.loss.str.len().max())
+    note = 'In brackets: 95 % intervals; those of the differences hold all together.'
+    lines = [self.title, self.verdict(), '', table.to_string(), note*('[' in table.to_string())]
+    return '\n'.join(line for line in lines if line is not None).rstrip('\n')
 
 @patch
 def _repr_html_(self:ComparisonRecords):
@@ -524,6 +545,7 @@ def report(self:ComparisonRecords,
     path:Path|str,            # HTML file to write
     metrics=None,             # Columns of `results` to draw; None: the scores that are there
     baseline:str|None=None,   # Loss to compare the others with; None: cross-entropy, or else the first
+    about:str='',             # What was compared; stands under the title
 )->Path:                      # The file; OSError with advice if it cannot be written
     "Write verdict, pictures, tables and settings to one HTML file that needs nothing else"
     table,runs = self.table(baseline=baseline),self.runs()
@@ -531,4 +553,4 @@ def report(self:ComparisonRecords,
     figures = [(words(m), self.plot(m, baseline)) for m in drawn]
     return write_report(path, self.title or 'Comparison of losses', self.verdict(baseline=baseline),
         table, _errors_by_class(self), self.rates(), runs, _settings(self.records, self.seeds),
-        figures, self.baseline(baseline))
+        figures, self.baseline(baseline), about)

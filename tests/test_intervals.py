@@ -1,12 +1,30 @@
 "Intervals over seeds and items keep their promise, and a race keeps the best loss"
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np, pytest
+import nbformat
 from scipy import stats
-from fastai_losses.intervals import (balanced,beta_outcomes,corrected_level,interval,misses,
-    number_of_looks,probit_outcomes,race,race_settings,races,replay,ruled_out,settings,simulation)
+from fastai_losses import intervals
+from fastai_losses.intervals import (balanced,corrected_level,interval,number_of_looks,race,replay,
+    ruled_out)
 
-records = Path(__file__).parent.parent/'nbs'/'experiments'/'records'/'intervals'
+nbs = Path(__file__).parent.parent/'nbs'
+records = nbs/'experiments'/'records'/'intervals'
+
+def _simulation():
+    "The functions of the simulation, which the notebook does not export"
+    cells = nbformat.read(nbs/'09f_intervals.ipynb', as_version=4).cells
+    defined = {**vars(intervals), 'Sequence': Sequence}
+    for cell in cells:
+        if cell.source.startswith('# simulation'): exec(cell.source, defined)
+    return SimpleNamespace(**defined)
+
+simulated = _simulation()
+beta_outcomes,probit_outcomes = simulated.beta_outcomes,simulated.probit_outcomes
+misses,races,simulation = simulated.misses,simulated.races,simulated.simulation
+race_settings,settings = simulated.race_settings,simulated.settings
 
 def kept_promise(rows):
     "Those of the settings that miss too often, or next to never"

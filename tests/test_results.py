@@ -135,7 +135,7 @@ def test_verdict_claims_what_the_differences_claim():
 def test_verdict_of_two_equal_losses_says_what_would_tell():
     records = [*with_items('a', bits(0.2, seed=1)), *with_items('b', bits(0.21, seed=2), 1)]
     text = said(records)
-    assert 'No loss is surely better than a' in text and 'Telling ' in text
+    assert 'No loss is surely better than a' in text and 'To tell ' in text
 
 def test_verdict_asks_for_items_where_more_seeds_do_not_help():
     "all seeds get the same items wrong"
@@ -177,6 +177,25 @@ def test_verdict_by_other_metrics(metric):
     text = said(records, metric=metric)
     assert 'Clearly worse than a: b.' in text and '%' not in text.replace('95 %', '')
 
+def test_verdict_says_when_all_losses_only_guess():
+    "Compared item by item with always answering the most frequent class"
+    classes = np.repeat([0, 1, 2], [1000, 1500, 500])
+    def pair(rate): return [r for i,n in enumerate('ab') for r in with_items(n, bits(rate, seed=i), i, classes)]
+    assert said(pair(0.52)).startswith("No loss is surely better than always answering '1', the most "
+        "frequent class, which has an error rate of 50.00 %")
+    assert 'always answering' not in said(pair(0.4)) and 'always answering' not in said(runs('a', 0.6 + luck))
+    one = [r for r in pair(0.52) if r['settings']['seed'] == 0]
+    assert said(one).startswith('No loss is surely better than always answering')
+    half = [*pair(0.52)[:5], *pair(0.4)[5:]]
+    assert 'always answering' not in said(half), 'one of them has learnt something'
+
+def test_verdict_and_table_write_numbers_alike():
+    records = ComparisonRecords([*runs('base', 0.3 + luck), *runs('b', 0.2 + luck/2)])
+    gap = records.table().set_index('loss').difference['b']
+    assert f'b by {-100*gap:.2f} points' in said(records.records) and f'−{-100*gap:.2f}' in repr(records)
+    worse = said([*runs('base', 0.3 + luck), *runs('b', 0.299 + luck*2)])
+    assert 'is −' in worse and '-0' not in worse
+
 # Classes, tables, folders
 
 def test_errors_by_class():
@@ -190,7 +209,8 @@ def test_errors_by_class():
 def test_table_for_people():
     records = ComparisonRecords([*runs('base', 0.3 + luck), *runs('<b>', 0.2 + luck/2)])
     shown = repr(records)
-    assert 'difference from base (points)' in shown and '95 % interval' in shown
+    assert 'difference (points)' in shown and 'In brackets: 95 % intervals' in shown
+    assert 'difference from base (points)' in records._repr_html_()
     assert '<b>' not in records._repr_html_() and 'Better than' in shown
 
 @pytest.mark.parametrize('folder', ['pets', 'pets_seeds', 'pets_official', 'pets_warped',
