@@ -1,15 +1,28 @@
 "The pages of the site, which mkdocs (site/mkdocs.yml) makes of the notebooks as they are saved; the reference comes from the modules"
-import ast,importlib,importlib.util,inspect,posixpath,re
+import ast,importlib,importlib.util,inspect,json,posixpath,re,runpy
 from pathlib import Path
 import nbformat
 from fastcore.docments import docments
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 from make_readme import fence,markdown
 
 nbs = Path(__file__).parent
 texts = {'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md', 'README.md': 'index.md'}
 
-machinery = {'04a_spherical_codes', '09c_pictures', '10a_views', '10b_records', '10c_fair_starts', '10d_identity', '10e_runs', '10f_pools', '10g_conformance'}  # lessons that nobody needs for using the package: last on the site
+machinery = {p.stem for p in nbs.glob('10*.ipynb')} | {'04a_spherical_codes', '09c_pictures'}  # lessons that nobody needs for using the package: last on the site, with their source folded
+
+use = {'Losses': '0[0-3]', 'Class vectors': '0[45]', 'Comparing losses': '09', 'Metrics, callbacks, data': '0[678]'}  # the other lessons by number, in the order of the site
+questions = ['pets', 'label_noise', 'like_classes', 'many_classes', 'calibration', 'gradient', 'mnist_norms', 'mnist_warped']  # experiments, in the order of the site; others come after them
+examples = runpy.run_path(nbs/'site'/'examples.py')['examples']
+
+# What a user types beside the losses: modules by heading, in the order in which they are likely to be typed
+typed = {
+    'A comparison of losses': ['comparison', 'results', 'catalogue', 'console', 'pools'],
+    'Metrics': ['metrics'],
+    'Data and models': ['own_data', 'data', 'learners'],
+    'Class vectors': ['class_vectors', 'warped'],
+    'Callbacks': ['callbacks']}
 
 def notebooks(folder): return sorted(p for p in folder.glob('*.ipynb') if p.name[0] != '_' and p.stem != 'index')
 def page(path): return path.relative_to(nbs).with_suffix('.md').as_posix()
@@ -39,6 +52,7 @@ def members(cls):
 
 def call(name, o):
     "A call as its signature would have it, without types"
+    if inspect.isclass(o) and not any('__init__' in vars(c) for c in o.__mro__ if c.__module__.startswith('fastai_losses')): return f'{name}()'  # fastai's own arguments say nothing of it
     try: signature = inspect.signature(o)
     except ValueError: return name
     params = [p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else Shown(p.default)) for p in signature.parameters.values() if p.name not in ('self', 'cls')]
@@ -49,18 +63,78 @@ class Shown:
     def __init__(self, value): self.value = value
     def __repr__(self): return getattr(self.value, '__name__', None) or repr(self.value)
 
-def entry(name, o, level, source):
-    "A function, class or method in the reference: signature, docstring, parameters, and a link to its source"
+def type_name(annotation):
+    "A type as a user would say it"
+    if annotation in (inspect.Parameter.empty, None, type(None)): return ''
+    text = getattr(annotation, '__name__', '') if isinstance(annotation, type) and not getattr(annotation, '__args__', ()) else str(annotation)
+    return re.sub(r'\b\w+\.(?=\w)', '', text).replace('NoneType', 'None')
+
+def in_table(text): return ' '.join(text.split()).replace('|', r'\|')
+
+def parameters(o):
+    "The rows of the table of parameters: name, type, default, what it is"
+    facts = docments(o, full=True) if callable(o) else {}
+    known = inspect.signature(o).parameters if callable(o) else {}
+    for name,fact in facts.items():
+        if not fact.docment: continue
+        default = fact.default if name == 'return' or name not in known else known[name].default
+        required = default is inspect.Parameter.empty
+        label = '*returns*' if name == 'return' else f'`{name}`'
+        kind = in_table(type_name(fact.anno))
+        shown = '' if required else f'`{in_table(repr(Shown(default)))}`'
+        yield f"| {label} | {f'`{kind}`' if kind else ''} | {shown} | {in_table(fact.docment)} |".replace(r'`\|', '`|')
+
+def entry(name, o, level, source, example=None):
+    "A function, class or method in the reference: signature, docstring, parameters, example, and a link to its source"
     o = getattr(o, '__func__', o)
     parts = [f"{'#'*level} {name} {{ #{name} }}"]
     if callable(o): parts.append(fence(call(name.split('.')[-1], o), '{.python .signature}'))
     parts.append(inspect.cleandoc(o.__doc__ or '').replace('\n', '  \n'))
-    comments = {n: ' '.join(d.split()).replace('|', r'\|') for n,d in (docments(o) if callable(o) else {}).items() if d}
-    returned = comments.pop('return', None)
-    rows = [f'| `{n}` | {d} |' for n,d in comments.items()] + ([f'| *returns* | {returned} |'] if returned else [])
-    if rows: parts.append('\n'.join(['| parameter | |', '|---|---|', *rows]))
+    rows = list(parameters(o))
+    if rows: parts.append('\n'.join(['| parameter | type | default | |', '|---|---|---|---|', *rows]))
+    if example: parts.append(fence(example, '{.python title="Example"}'))
     if source: parts.append(f'[Source]({source})')
     return '\n\n'.join(p for p in parts if p)
+
+def example_of(name, o):
+    "An example of a public name; a loss that has none in site/examples.py is made as it makes itself"
+    if name in examples: return examples[name]
+    if not hasattr(o, 'example'): return None
+    loss = o.example()
+    arguments = ', '.join(f'{k}={v!r}' for k,v in loss.arguments.items() if not hasattr(v, 'shape'))
+    return f'{name}()(outputs, labels)' if not arguments or repr(loss) == f'{name}()' else f'loss = {loss!r}'
+
+def overview(lessons):
+    "The first page of the reference: what a user types, each name with what it does in a line"
+    parts = ['# Reference', 'What you type, by what you want. `from fastai_losses.all import *` brings all of it. In the examples `dls` are DataLoaders of ten classes, `outputs` are a tensor of shape (64, 10), and `labels` hold 64 class indices.']
+    groups = {'A loss, for `loss_func=` of a Learner': [], **{heading: [] for heading in typed}, 'More': [], 'A loss of your own': []}
+    for module,name,o in [(l.module, *named) for l in lessons if public(l) for named in public_objects(l)]:
+        groups[group_of(module, o)].append((module, name, o))
+    for heading,found in groups.items():
+        modules = typed.get(heading, [])
+        found.sort(key=lambda f: modules.index(f[0]) if modules else 0)
+        rows = [f'| [`{name}`]({module}.md#{name}) | {first_line(o)} |' for module,name,o in found]
+        if rows: parts += [f'## {heading}', '\n'.join(['| name | what it does |', '|---|---|', *rows])]
+    return '\n\n'.join(parts) + '\n'
+
+def group_of(module, o):
+    "Under which heading of the overview a name stands"
+    if is_base(o) or module == 'core': return 'A loss of your own'
+    if hasattr(o, 'with_arguments'): return 'A loss, for `loss_func=` of a Learner'
+    return next((heading for heading,modules in typed.items() if module in modules), 'More')
+
+def first_line(o): return in_table(re.split(r'\n\n', inspect.cleandoc(o.__doc__ or ''))[0])
+
+def is_base(o):
+    "Whether a class is there to be subclassed: a loss that has no example of itself"
+    from fastai_losses.core import loss_examples
+    return inspect.isclass(o) and hasattr(o, 'with_arguments') and o not in {type(loss) for loss in loss_examples()}
+
+def public_objects(lesson):
+    "What a user types of a module, base classes last"
+    module = importlib.import_module(f'fastai_losses.{lesson.module}')
+    found = [(n, getattr(module, n)) for n in public(lesson)]
+    return sorted([(n, o) for n,o in found if callable(o)], key=lambda named: is_base(named[1]))
 
 def reference(lesson, title):
     "The page of a module: everything public that its notebook defines"
@@ -68,10 +142,8 @@ def reference(lesson, title):
     here = f'reference/{lesson.module}.md'
     def source(name, cls=None): return f'{relative(lesson.page, here)}#{anchor}' if (anchor := lesson.defined.get(name) or lesson.defined.get(cls)) else ''
     parts = [f'# {lesson.module}', module.__doc__ or '', f"`from fastai_losses.{lesson.module} import *`, or all modules at once: `from fastai_losses.all import *`. Explained in [{title}]({relative(lesson.page, here)})."]
-    for name in public(lesson):
-        o = getattr(module, name)
-        if not callable(o): continue
-        parts.append(entry(name, o, 2, source(name)))
+    for name,o in public_objects(lesson):
+        parts.append(entry(name, o, 2, source(name), example_of(name, o)))
         if not inspect.isclass(o): continue
         bases = [b.__name__ for b in o.__bases__ if b.__module__.startswith('fastai_losses')]
         if bases: parts[-1] += '\n\nHas everything of ' + ', '.join(f'`{b}`' for b in bases) + '.'
@@ -125,7 +197,9 @@ def pages():
             title = f'fastai_losses/{lesson.module}.py' if exported else 'Takes minutes: run by hand' if marks.keys() & {'slow', 'eval'} else ''
             anchor = f'<a id="{lesson.defined[first]}"></a>\n\n' if first else ''
             block = fence(text, f'{{.python title="{title}"}}' if title else 'python')
-            if marks.get('code-fold') == 'true': block = f'<details markdown="1"><summary>Code</summary>\n\n{block}\n\n</details>'
+            if exported and path.stem in machinery:
+                block = f'<details class="source" markdown="1"><summary>Source: {", ".join(map("<code>{}</code>".format, definitions(text))) or lesson.module}</summary>\n\n{block}\n\n</details>'
+            elif marks.get('code-fold') == 'true': block = f'<details markdown="1"><summary>Code</summary>\n\n{block}\n\n</details>'
             return anchor + block
         text,pictures = markdown(path, 'images', prose, code)
         made[page(path)] = text
@@ -133,18 +207,23 @@ def pages():
         if lesson and public(lesson):
             to,text = reference(lesson, re.search('^# (.*)', text, flags=re.M)[1])
             made[to] = prose_of(to, None)(text)
+    made['reference/index.md'] = prose_of('reference/index.md', None)(overview(list(lessons.values())))
     for source,to in texts.items():
         if to not in made: made[to] = prose_of(to, '')((nbs.parent/source).read_text(encoding='utf-8'))
     return made, files
 
 def on_config(config):
-    lessons = notebooks(nbs)
+    lessons,experiments = notebooks(nbs),{p.stem: page(p) for p in notebooks(nbs/'experiments')}
+    which = experiments.pop('which_loss')
+    asked = sorted(experiments, key=lambda name: questions.index(name) if name in questions else len(questions))
+    def numbered(pattern): return [page(p) for p in lessons if re.match(pattern, p.stem) and p.stem not in machinery]
     config.nav = [
         {'Start': 'index.md'},
-        {'Lessons': [page(p) for p in lessons if p.stem not in machinery]},
-        {'Experiments': [page(p) for p in notebooks(nbs/'experiments')]},
+        {'Which loss?': which},
+        *({title: numbered(pattern)} for title,pattern in use.items()),
+        {'Experiments': [experiments[name] for name in asked]},
         {'How it works': [page(p) for p in lessons if p.stem in machinery]},
-        {'Reference': [f'reference/{l.module}.md' for l in map(Lesson, lessons) if public(l)]},
+        {'Reference': ['reference/index.md', *(f'reference/{l.module}.md' for l in map(Lesson, lessons) if public(l))]},
         {'Project': [to for source,to in texts.items() if to != 'index.md']}]
     return config
 
@@ -156,3 +235,26 @@ def on_files(files, config):
     mathjax = Path(importlib.util.find_spec('mathjax').submodule_search_locations[0])/'static'/'mathjax'/'es5'/'tex-svg-full.js'
     files.append(File.generated(config, 'mathjax/tex-svg-full.js', abs_src_path=str(mathjax)))
     return files
+
+# The search finds words: formulas are put as text, and code of the lessons is left to the reference
+words = {'lVert': '‖', 'rVert': '‖', 'log': 'log ', 'sum': 'Σ', 'cos': 'cos', 'pm': '±', 'times': '×', 'cdot': '·', 'le': '≤', 'ge': '≥', 'ne': '≠', 'infty': '∞', 'gamma': 'gamma', 'varepsilon': 'epsilon', 'sigma': 'sigma', 'approx': '≈', 'in': 'in', 'to': '→', 'sqrt': '√'}
+
+def in_words(tex):
+    "A formula as text that can be read in a line"
+    tex = re.sub(r'\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)', r'\1/\2', tex)
+    tex = re.sub(r'\\(?:text|mathrm|operatorname|mathbf)\s*\{([^}]*)\}', r'\1', tex)
+    tex = re.sub(r'\\([A-Za-z]+)', lambda m: words.get(m[1], ' '), tex)
+    return re.sub(r'\s+', ' ', re.sub(r'[\\{}]', '', tex)).strip()
+
+def searchable(location, text):
+    "The text of a place as the search shows it"
+    if not location.startswith('reference/'): text = re.sub(r'<pre>.*?</pre>', '', text, flags=re.S)
+    text = re.sub(r'\\\((.*?)\\\)', lambda m: in_words(m[1]), text, flags=re.S)
+    return re.sub(r'\\\[(.*?)\\\]', lambda m: in_words(m[1]), text, flags=re.S)
+
+@event_priority(-50)  # after the search has written its index, before the offline plugin copies it
+def on_post_build(config):
+    path = Path(config.site_dir)/'search'/'search_index.json'
+    index = json.loads(path.read_text(encoding='utf-8'))
+    for doc in index['docs']: doc['text'] = searchable(doc['location'], doc['text'])
+    path.write_text(json.dumps(index, ensure_ascii=False, separators=(',', ':')), encoding='utf-8')

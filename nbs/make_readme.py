@@ -22,7 +22,9 @@ def output(
     if 'image/png' in data: return f"![{alt}]({save(base64.b64decode(data['image/png']))})"
     if 'text/markdown' in data: return prose(data['text/markdown'])
     if 'text/html' in data: return re.sub(r'<style.*?</style>|(?<=<table)[^>]*|(?<=<tr)[^>]*|\n\s*(?=\n)', '', data['text/html'], flags=re.S)
-    return fence(re.sub(r'\x1b\[[\d;]*m', '', data['text/plain']).strip('\n'), '{.text .output}') if data['text/plain'].strip() else ''
+    text = re.sub(r'\x1b\[[\d;]*m', '', data['text/plain']).strip('\n')
+    if not text.strip(): return ''
+    return fence(text, '{.text .output}' if '\n' in text else '{.text .output .line}')
 
 def markdown(
     path:Path,                            # A notebook
@@ -55,7 +57,7 @@ def readme(
     "README.md and its pictures; links are taken from the folder of the notebooks to the top of the repository"
     def prose(text): return re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda m: f"]({posixpath.normpath('nbs/' + m[1])})", text)
     text,pictures = markdown(nbs/'index.ipynb', 'nbs/images', prose)
-    return text.replace('```{.text .output}', '```text'), pictures  # GitHub knows no attributes
+    return re.sub(r'(?m)^```\{\.text .*\}$', '```text', text), pictures  # GitHub knows no attributes
 
 if __name__ == '__main__':
     nbs = Path(__file__).parent
