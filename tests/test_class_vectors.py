@@ -109,7 +109,7 @@ def test_assignment():
     (lambda: class_vectors(0, 3), "got k=0"), (lambda: class_vectors(3, 0), "got n=0"), (lambda: class_vectors(3, -1), "got n=-1"), (lambda: class_vectors(2.5, 3), "got k=2.5"),
     (lambda: class_vectors(3, 1), "k=3"), (lambda: class_vectors(3, 3, 'best'), "got 'best'"), (lambda: class_vectors(100, 6, 'code'), "64 binary words in n=6 dimensions, too few for k=100 classes"),
     (lambda: separation_bound(0, 3), "got k=0"), (lambda: plot_class_vectors(torch.eye(4)), "got n=4"), (lambda: plot_class_vectors(torch.eye(3), ['a']), "1 labels for 3"),
-    (lambda: check_class_vectors([[1., 0], [0, 0]]), "1 are zero: 1"), (lambda: check_class_vectors([[1., math.nan], [0, 1]]), "1 are not finite: 0"),
+    (lambda: check_class_vectors([[1., 0], [0, 0]]), "rows are zero: row 1"), (lambda: check_class_vectors([[1., math.nan], [0, 1]]), "rows are not finite: row 0"),
     (lambda: check_class_vectors(torch.ones(3)), r"shape \(3,\)"), (lambda: check_class_vectors(torch.ones(0, 3)), r"shape \(0, 3\)"),
     (lambda: class_vectors_from_means(torch.eye(3), 2, 1.5), "got 1.5"), (lambda: class_vectors_from_means(torch.eye(3), 0), "got n=0"), (lambda: assign_class_vectors(torch.eye(3), torch.eye(4)), "3 class vectors for the means of 4"),
     (lambda: class_vectors_from_means([[1., 0], [-1, 0], [0, 0]], 2), "class 2: its mean is the mean of all classes"), (lambda: class_vectors_from_means([[1., 2]], 2), "class 0: its mean is the mean of all"),
