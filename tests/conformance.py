@@ -97,8 +97,11 @@ def smoothing_keyword(label_smoothing=0.1, **kwargs): return LabelSmoothingCross
 
 @cache
 def rows():
+    def made(loss, **kwargs):
+        if isinstance(loss, LossSum): return LossSum(*((f, made(o, **kwargs)) for f,o in loss.terms))
+        return type(loss)(**{**loss.arguments, **kwargs})
     def ours(loss):
-        def make(**kwargs): return type(loss)(**{**loss.arguments, **kwargs})
+        def make(**kwargs): return made(loss, **kwargs)
         return Row(repr(loss), make, lambda x: loss.penalty(loss.evidence(x)))
     flat = dict(flatten=False)
     return [*map(ours, all_losses()),
