@@ -198,10 +198,11 @@ def pages():
             anchor = f'<a id="{lesson.defined[first]}"></a>\n\n' if first else ''
             block = fence(text, f'{{.python title="{title}"}}' if title else 'python')
             if exported and path.stem in machinery:
-                block = f'<details class="source" markdown="1"><summary>Source: {", ".join(map("<code>{}</code>".format, definitions(text))) or lesson.module}</summary>\n\n{block}\n\n</details>'
+                block = f'<details class="source" data-search-exclude markdown="1"><summary>Source: {", ".join(map("<code>{}</code>".format, definitions(text))) or lesson.module}</summary>\n\n{block}\n\n</details>'
             elif marks.get('code-fold') == 'true': block = f'<details markdown="1"><summary>Code</summary>\n\n{block}\n\n</details>'
             return anchor + block
         text,pictures = markdown(path, 'images', prose, code)
+        if path.stem in machinery: text = '---\nsearch:\n  boost: 0.3\n---\n\n' + text  # what serves users is found first
         made[page(path)] = text
         made.update({posixpath.join(posixpath.dirname(page(path)), name): data for name,data in pictures.items()})
         if lesson and public(lesson):
@@ -248,7 +249,7 @@ def in_words(tex):
 
 def searchable(location, text):
     "The text of a place as the search shows it"
-    if not location.startswith('reference/'): text = re.sub(r'<pre>.*?</pre>', '', text, flags=re.S)
+    if not location.startswith('reference/'): text = re.sub(r'<pre>.*?</pre>|fastai_losses/\w+\.py', '', text, flags=re.S)
     text = re.sub(r'\\\((.*?)\\\)', lambda m: in_words(m[1]), text, flags=re.S)
     return re.sub(r'\\\[(.*?)\\\]', lambda m: in_words(m[1]), text, flags=re.S)
 

@@ -1,5 +1,5 @@
 "The site is whole: every link leads somewhere, every picture is there, nothing comes from the network"
-import subprocess,sys
+import json,re,subprocess,sys
 from copy import copy
 from pathlib import Path
 from urllib.parse import unquote,urlsplit
@@ -65,3 +65,24 @@ def test_reference(pages):
         assert heading, f'{name} is not in the reference'
         assert next(a for a in heading.find_all_next('a') if a.get_text() == 'Source')['href'].split('#')[1], name
     assert 'Above 0; 0.2 is the tuned inverse' in reference['probability'].get_text()
+
+def test_reference_has_types_defaults_and_examples(site, pages):
+    page = pages[(site/'reference'/'probability.html').resolve()]
+    heading = page.find(id='InverseLoss')
+    row = next(r for r in heading.find_next('table').find_all('tr') if r.find('code', string='power'))
+    assert [c.get_text(strip=True) for c in row.find_all('td')][:3] == ['power', 'float', '1.0']
+    assert 'InverseLoss(0.2)(outputs, labels)' in heading.find_next(class_='filename', string='Example').find_parent().get_text()
+    first = pages[(site/'reference'/'index.html').resolve()]
+    assert first.find('h2').find_next('a', string='CrossEntropy')
+
+def test_search_shows_words(site):
+    index = json.loads((site/'search'/'search_index.json').read_text(encoding='utf-8'))
+    assert not [d['location'] for d in index['docs'] if re.search(r'\\[(\[]|\\(frac|lVert|log|sum|cos|text)\b', d['text'])]
+
+def test_machinery_is_folded(site, pages):
+    page = pages[(site/'10b_records.html').resolve()]
+    assert page.find('details', class_='source') and not pages[(site/'00_core.html').resolve()].find('details', class_='source')
+
+def test_front_page_is_light(site):
+    files = [site/'index.html', *(site/'images').glob('index_*')]
+    assert sum(f.stat().st_size for f in files) < 300*1024

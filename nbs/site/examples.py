@@ -115,7 +115,7 @@ learn = small_learner(dls, loss_func=BrierLoss(), cbs=ReportScores())
 learn.fit(1)  # error rate, negative log-likelihood, Brier score and calibration error
 """,
 'TrainLossParameters': """
-loss = WarpedCrossEntropy(class_vectors(10, 4), scale=10, trainable=True)
+loss = WarpedCrossEntropy(class_vectors(10, 4), scale=10, train_vectors=True)
 learn = small_learner(dls, loss_func=loss, n_out=4, cbs=TrainLossParameters())
 """,
 'RecordOutputs': """
