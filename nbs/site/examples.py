@@ -67,6 +67,33 @@ learn = small_learner(dls, loss_func=loss, n_out=loss.n_out, metrics=decoded_err
 loss = BinaryCodeLoss(class_vectors(10, 5, 'code').sign())  # codewords of -1 and 1
 loss(torch.randn(64, loss.n_out), labels)
 """,
+# unbalanced classes, wrong labels, sums
+'class_counts': """
+class_counts(dls)  # how many training items each class has
+""",
+'class_weights': """
+loss = CrossEntropy(weight=class_weights(dls))
+loss = FocalCrossEntropy(weight=class_weights(dls, 'effective', beta=0.999))
+""",
+'oversampled': """
+learn = small_learner(oversampled(dls), loss_func=CrossEntropy())  # rare classes come as often as common ones
+""",
+'LogitAdjustedLoss': """
+loss = LogitAdjustedLoss.from_dls(dls)
+learn = small_learner(dls, loss_func=loss, metrics=[decoded_error_rate(), balanced_error()])
+learn.loss_func = LogitAdjustedLoss.from_dls(dls, after=True)  # corrects a model that was trained with cross-entropy
+""",
+'LDAMLoss': """
+loss = LDAMLoss.from_dls(dls, max_margin=3., scale=1.)  # margins of logits; 0.5 and 30 are for cosines
+""",
+'ScheduleLoss': """
+late = ScheduleLoss(truncate=lambda pct: 0.5 if pct > 0.5 else 0.)
+learn = small_learner(dls, loss_func=GeneralizedCrossEntropy(0.7), cbs=late)
+""",
+'LossSum': """
+loss = 0.7*CrossEntropy() + 0.3*SphericalLoss()
+loss(outputs, labels)
+""",
 # class vectors
 'class_vectors': """
 class_vectors(10, 3)           # 10 unit vectors in 3 dimensions, as far apart as they go
