@@ -1242,6 +1242,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastai_losses.sums.LossSum.with_arguments': ( 'sums.html#losssum.with_arguments',
                                                                                    'fastai_losses/sums.py'),
                                     'fastai_losses.sums.check_factor': ('sums.html#check_factor', 'fastai_losses/sums.py'),
+                                    'fastai_losses.sums.check_same_outputs': ('sums.html#check_same_outputs', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.check_terms': ('sums.html#check_terms', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.terms_of': ('sums.html#terms_of', 'fastai_losses/sums.py')},
             'fastai_losses.unbalanced': { 'fastai_losses.unbalanced.LDAMLoss': ('unbalanced.html#ldamloss', 'fastai_losses/unbalanced.py'),

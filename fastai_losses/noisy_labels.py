@@ -68,7 +68,7 @@ class ActivePassiveLoss(SoftmaxLoss):
 
     def evidence(self, x, of=every):
         e = x.log_softmax(-1)
-        costs = self._active(e)
+        costs = self._active(e.clamp(min=-1e30))  # finite for a class that is ruled out by -inf
         share = of(costs)/costs.sum(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         return -self.alpha*share - self.beta*self.log_zero*F.elu(of(e))
     def penalty(self, e): return -e

@@ -155,11 +155,15 @@ def check_terms(losses):
         if not isinstance(loss, ClassificationLoss): raise TypeError(
             f"a sum takes losses of this package, got {type(loss).__name__}")
     for name in ('axis', 'ignore_index', 'reduction'):
-        values = {getattr(loss, name) for loss in losses}
-        if len(values) > 1: raise ValueError(f"the losses of a sum need the same {name}, "
-            f"got {' and '.join(map(repr, sorted(values, key=str)))}")
-    widths = {(loss.n_out, loss.n_classes) for loss in losses} - {(None, None)}
-    plain_ones = any(loss.n_out is None for loss in losses)
-    if len(widths) > 1 or plain_ones and any(n != k for n,k in widths): raise ValueError(
-        "the losses of a sum need the same outputs, got "
-        + ', '.join(f"{type(o).__name__} ({o.n_out or 'one for each class'})" for o in losses))
+        values = sorted({repr(getattr(loss, name)) for loss in losses})
+        if len(values) > 1: raise ValueError(
+            f"the losses of a sum need the same {name}, got {' and '.join(values)}")
+    check_same_outputs(losses)
+
+def check_same_outputs(losses):
+    "ValueError if losses need outputs of different widths"
+    widths = {(loss.n_out, loss.n_classes) for loss in losses}
+    as_many_as_classes = all(n == k for n,k in widths)
+    if len(widths) == 1 or as_many_as_classes and len(widths - {(None, None)}) == 1: return
+    got = [f"{type(o).__name__} ({o.n_out or 'one for each class'})" for o in losses]
+    raise ValueError(f"the losses of a sum need the same outputs, got {', '.join(got)}")

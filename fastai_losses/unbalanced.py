@@ -12,7 +12,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import every
-from .core import check_kind,check_number,check_weight,full_precision
+from .core import check_kind,check_number,check_weight,full_precision,readable
 from .probability import SoftmaxLoss
 from .views import class_counts,class_names,oversampled
 
@@ -26,6 +26,7 @@ def check_counts(
 )->Tensor:       # (C,) floats
     "Class counts as a tensor; a ValueError if a class has no items"
     counts = check_weight(counts, 'counts')
+    if not readable(counts): return counts
     empty = [str(c if names is None else names[c]) for c in (counts == 0).nonzero()[:, 0].tolist()]
     if empty: raise ValueError(f"class {', '.join(empty[:5])} has no training items: "
         "add some, or leave the class out")
@@ -92,6 +93,7 @@ def check_prior(
 )->Tensor:     # (C,) floats
     "A prior as a tensor; a ValueError if it is not made of positive numbers that add up to 1"
     prior = check_weight(prior, 'prior')
+    if not readable(prior): return prior
     total,empty = prior.sum().item(),(prior == 0).nonzero()[:, 0].tolist()
     if empty: raise ValueError(f"class {empty[0]} has a prior of 0, and its logarithm is infinite: "
         "leave the class out, or give it a small share")

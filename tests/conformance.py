@@ -71,7 +71,11 @@ class Row:
     @cached_property
     def raw(self): return outputs(self.trained.model, images())
     @cached_property
-    def decoded(self): return self.penalties(self.raw.double()).argmin(-1)  # the class that costs least
+    def decoded(self): return self.chosen(self.raw.double())
+    def chosen(self, raw):
+        "The class that costs least; where a loss asks more of rare classes in training, that with the largest output"
+        if isinstance(self.loss, (LogitAdjustedLoss, LDAMLoss)): return raw.argmax(-1)
+        return self.penalties(raw).argmin(-1)
     @cached_property
     def losses(self): return self.expected(self.raw, labels(), reduction='none')
 
@@ -341,7 +345,7 @@ def segments(row):
     _,mean = learn.recorder.values[-1]
     x,y = map(plain, learn.dls.valid.one_batch())
     raw = outputs(learn.model, x)
-    losses,decoded = row.expected(raw, y, axis=1, reduction='none'),row.penalties(raw.movedim(1, -1).reshape(-1, row.width)).argmin(-1).view(y.shape)
+    losses,decoded = row.expected(raw, y, axis=1, reduction='none'),row.chosen(raw.movedim(1, -1).reshape(-1, row.width)).view(y.shape)
     probs,targets,classes,per_image = learn.get_preds(with_loss=True, with_decoded=True)
     close(mean, losses.mean())
     close(per_image, losses.mean((1, 2)), 'losses')
@@ -358,7 +362,7 @@ def tabular(row):
     cats,conts,y = map(plain, learn.dls.valid.one_batch())  # the labels are (N, 1), and int8
     with torch.no_grad(): raw = learn.model.eval()(cats, conts)
     y = y[:, 0].long()
-    losses,decoded = row.expected(raw, y, reduction='none'),row.penalties(raw).argmin(-1)
+    losses,decoded = row.expected(raw, y, reduction='none'),row.chosen(raw)
     probs,_,classes,per_item = learn.get_preds(with_loss=True, with_decoded=True)
     close(mean, losses.mean())
     close(error, (decoded != y).float().mean())
