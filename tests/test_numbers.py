@@ -42,7 +42,8 @@ def norm_regularized(loss, x, y): return length(given_outputs(loss, x)) - given_
 
 # Cost of a yes and of a no to the question of one class, at C classes
 questions = {OneVsAllCrossEntropy: (lambda z, C: softplus(-z), lambda z, C: softplus(z)),
-             SigmoidDistanceLoss:  (lambda z, C: sigmoid(-z)/C, lambda z, C: sigmoid(z)/C)}
+             SigmoidDistanceLoss:  (lambda z, C: sigmoid(-z)/C, lambda z, C: sigmoid(z)/C),
+             AsymmetricLoss:       (lambda z, C: softplus(-z), lambda z, C: asymmetric_no(AsymmetricLoss(), z))}
 def asked(loss, x, y):
     yes,no = questions[type(loss)]
     return mp.fsum((yes if k == y else no)(v, len(x)) for k,v in enumerate(x))
@@ -90,7 +91,6 @@ formulas = {  # cost of label y at the outputs x
     LogitAdjustedLoss:       adjusted,
     LDAMLoss:                with_margin,
     AsymmetricLoss:          asymmetric,
-    LossSum:                 lambda loss, x, y: mp.fsum(f*formulas[type(o)](o, x, y) for f,o in loss.terms),
     LogitNormLoss:           lambda loss, x, y: surprise([v/mp.mpf(loss.temperature) for v in unit(x)], y),
     OneVsAllCrossEntropy:    asked,
     SigmoidDistanceLoss:     asked,
@@ -105,6 +105,9 @@ def roundings(loss, x, soft):
     size = max(map(abs, x)) or mp.mpf(1)
     if isinstance(loss, LogitNormLoss): return 1/mp.mpf(loss.temperature), 1/size/loss.temperature
     if isinstance(loss, WarpedCrossEntropy): return loss.scale or 1, (loss.scale or 1)/size
+    if isinstance(loss, (LogitAdjustedLoss, LDAMLoss)):  # they add a number to the outputs, or take one off
+        scale = getattr(loss, 'scale', 1)
+        return 1 + scale*size, scale*(1 + scale*size)
     if isinstance(loss, HingeLoss): return loss.margin + size, 1
     if isinstance(loss, OneVsAllCrossEntropy): return 1 + size*soft, 1
     if isinstance(loss, ScoreLoss) and not loss.probabilities:

@@ -7,7 +7,7 @@ from fastai_losses.all import *
 more = [FocalCrossEntropy(0), FocalCrossEntropy(0.5), FocalCrossEntropy(50), PolyCrossEntropy(-1), PolyCrossEntropy(5), InverseLoss(3.), NormRegularizedLoss(probabilities=True),
         *(GeneralizedCrossEntropy(q, truncate=k) for q,k in ((0.7, 0.1), (0.7, 0.5), (0, 0.1), (-0.5, 0.2))), HingeLoss(3.),
         BrierLoss(factor=15, target=30), AsymmetricLoss(False, 1., 2., 0.), SymmetricCrossEntropy(6., 0.1), ActivePassiveLoss(10., 0.1), ActivePassiveLoss(gamma=0.5),
-        CrossEntropy() + SphericalLoss(probabilities=True), LDAMLoss.example(10, scale=1., max_margin=3.),
+        LDAMLoss.example(10, scale=1., max_margin=3.),
         *(WarpedCrossEntropy.example(10, scale=30., margin=m, angular=a) for m,a in ((0.35, False), (0.5, True))),
         *(kind(multi_hot=True) for kind in (OneVsAllCrossEntropy, SigmoidDistanceLoss))]
 sizes = 2,5,40  # numbers of classes
@@ -86,6 +86,7 @@ truths = [0.6, 0.3, 0.1],[0.4, 0.35, 0.25],[0.05, 0.15, 0.8]
 def test_proper(item):
     "`activation` gives the true probabilities where the expected loss is least; somewhere it does not, if the loss says that it is not proper"
     if item.n_classes: pytest.skip('made for another number of classes')
+    if isinstance(item, LossSum) and not item.proper: pytest.skip('a sum promises nothing')
     far = []
     for p in torch.tensor(truths, dtype=torch.float64)[:, None]:
         if isinstance(item, LogitNormLoss) and item.temperature > 0.5: p = item.activation(p.log()/2)  # it cannot say the others: see the notebook
