@@ -274,6 +274,7 @@ def check_numbers(
         value = getattr(o, name)
         if value is not None and value < least: raise ValueError(
             f"--{name} is {value}. Expected at least {least}.")
+    rate_from(o.lr, None)
     seeds = numbers_from('seeds', o.seeds, int) if o.seeds else None
     if isinstance(seeds, int) and seeds < 1: raise ValueError(
         f"--seeds is {seeds}. Expected at least 1.")

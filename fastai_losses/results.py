@@ -439,8 +439,9 @@ def verdict(self:ComparisonRecords,
     said = ComparisonRecords([{**r, 'loss': _quoted(r['loss'])} for r in self.records])
     outcomes,base = said.outcomes(metric),_quoted(self.baseline(baseline))
     sentences = [*said._findings(outcomes, base, metric), *_missing(said.records, outcomes)]
+    whole = [s.replace(' %', '\0%') for s in sentences]  # no line begins with the sign
     return '\n'.join(textwrap.fill(s, 90, break_long_words=False, break_on_hyphens=False)
-                     for s in sentences)
+                     for s in whole).replace('\0', ' ')
 
 # %% ../nbs/09b_results.ipynb #v29
 def _quoted(name): return f"'{name}'" if ',' in name or ' and ' in name else name
