@@ -55,7 +55,7 @@ class LossComparison(GetAttr):
         seeds=1,                  # Number of runs of each loss, or a list of seeds
         path:Path|str|None=None,  # Folder of the records; None: a new one under `comparisons/`
         noise=None,               # Label noise in training: a rate, or a (C, C) transition matrix
-        imbalance=None,           # Thin the training set to a long tail: largest class over smallest
+        imbalance=None,           # Thin the training set to a long tail of this ratio, at least 1
         balance_gradients:bool=False,  # Make the first gradient of each as long as cross-entropy's
         memory:float=1.,          # Gigabytes for decoded images, in each process; kept if all fit
         cbs=None,                 # Function of (name, seed) that makes callbacks of a run
@@ -230,7 +230,8 @@ class _Progress:
         if self.bar:
             name = printable(record['loss'])
             self.bar.comment = f"{self.runs} of {self.n_runs} runs, last {name}{problem}"
-        if self.first is None: self._tell('at most', (time.perf_counter() - self.start)*self.n_runs)
+        if self.first is None and not problem:
+            self._tell('at most', (time.perf_counter() - self.start)*self.n_runs)
         self._to(self.runs*self.epochs)
 
     def _to(self, done):
@@ -284,6 +285,7 @@ def _train(self:LossComparison, plan, rate, executor, progress, race, margin, fa
     with Pool(plan, executor) if executor else Here(plan) as way:
         todo,lost = _with_rates(todo, RecordFolder(self.folder/'rates', False), way, jobs[0].seed)
         _fail(lost, writer, plan)
+        bar.start = time.perf_counter()  # the search for learning rates is over
         racing = race and len(self.losses) > 1
         contest = _Race(self.losses, len(self.seeds_to_run), margin, progress) if racing else None
         _run_all(todo, way, writer, bar, contest)

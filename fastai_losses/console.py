@@ -274,6 +274,7 @@ def check_numbers(
         value = getattr(o, name)
         if value is not None and value < least: raise ValueError(
             f"--{name} is {value}. Expected at least {least}.")
+    rate_from(o.lr, None)
     seeds = numbers_from('seeds', o.seeds, int) if o.seeds else None
     if isinstance(seeds, int) and seeds < 1: raise ValueError(
         f"--seeds is {seeds}. Expected at least 1.")
@@ -370,12 +371,12 @@ def compare_losses(
     input:str=None,     # Column of the CSV file's images or texts, for a table several, as in a,b
     label:str=None,     # Column of the CSV file's labels (default: the one that looks like it)
     kind:str=None,      # What the CSV file holds: images, text or table (default: by its values)
-    arch:str=None,      # Model: torchvision's, timm's, small, awd_lstm, tabular (default: see above)
+    arch:str=None,      # Model: torchvision's, timm's, small, awd_lstm or tabular (default: above)
     no_pretrained:store_true=False,  # Start from random weights
-    losses:str=None,    # all, first, or names, as in "InverseLoss(0.5),BrierLoss" (default: see above)
-    epochs:int=None,    # Epochs of the whole model, after one with frozen body (default: see above)
-    seeds:str=None,     # Number of runs of each loss, or their seeds, as in 1,2,3 (default: 3; pets 1)
-    lr:str=None,        # Learning rate, find, or some to choose from: 1e-3,1e-2 (default: see above)
+    losses:str=None,    # all, first, or names, as in "InverseLoss(0.5),BrierLoss" (default: above)
+    epochs:int=None,    # Epochs of the whole model, after one with frozen body (default: above)
+    seeds:str=None,     # Runs of each loss, or their seeds, as in 1,2,3 (default: 3; pets 1)
+    lr:str=None,        # Learning rate, find, or some to choose from: 1e-3,1e-2 (default: above)
     race:store_true=False,  # Drop losses that are surely worse than the best
     workers:int=None,   # Processes (default: one for each core, at most 4; one with a GPU)
     out:str=None,       # Folder of the records (default: a new one under comparisons/)
@@ -386,7 +387,7 @@ def compare_losses(
     path:str=None,      # For --data pets: folder with images/ and annotations/
     official:store_true=False,  # For --data pets: validate on the official test set
 ):
-    """Train one model with several losses; say which has the lowest error rate, and how sure that is.
+    """Train one model with several losses; say which has the lowest error rate, and how sure it is.
     Photographs get a pretrained resnet18, four losses ('first'), 3 epochs (pets 1) and fastai's
     learning rate, unless you say otherwise. Digits, small images, texts and tables get a small
     model from scratch, all losses, a learning rate of 0.01, and 3 to 30 epochs, by their number."""

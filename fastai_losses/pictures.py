@@ -293,12 +293,12 @@ def _label_lines(ax, ends, limits, gap=0.085):
                             relpos=(0, 0.5)))
 
 # %% ../nbs/09c_pictures.ipynb #p62
-def _draw_line(ax, line, look):
+def _draw_line(ax, line, look, band=True):
     "The mean of a loss after each epoch, and a band from the lowest seed to the highest"
     color,marker,style = look
     ax.plot(line.epoch, line['mean'], color=color, marker=marker, ls=style, ms=5, lw=1.6,
             mfc=color if style == '-' else 'white', markevery=math.ceil(len(line)/8))
-    ax.fill_between(line.epoch, line['min'], line['max'], color=color, alpha=0.1, lw=0)
+    if band: ax.fill_between(line.epoch, line['min'], line['max'], color=color, alpha=0.1, lw=0)
 
 def _draw_lines(ax, curves, styles, names):
     "All losses, those without a style thin and grey; (name, color, x, y) of the last points"
@@ -306,9 +306,9 @@ def _draw_lines(ax, curves, styles, names):
     rest = last[~last.index.isin(styles)].sort_values('mean')
     for loss in rest.index:
         line = curves[curves.loss == loss]
-        ax.plot(line.epoch, line['mean'], color=_grey, lw=0.7)
+        ax.plot(line.epoch, line['mean'], color='#BBBBBB', lw=0.7)
     shown = [loss for loss in styles if loss in last.index]
-    for loss in shown: _draw_line(ax, curves[curves.loss == loss], styles[loss])
+    for loss in shown: _draw_line(ax, curves[curves.loss == loss], styles[loss], rest.empty)
     ends = [(names[n], styles[n][0], last.epoch[n], last['mean'][n]) for n in shown]
     if rest.empty: return ends
     middle = rest.iloc[len(rest)//2]
@@ -328,9 +328,10 @@ def _draw_curves(ax, results, curves, styles, metric, share):
     _label_lines(ax, ends, limits)
     ax.xaxis.get_major_locator().set_params(integer=True)
     if share: ax.yaxis.set_major_formatter(lambda v, _: _tick(v))
-    frozen,several = _frozen_epochs(results),results.seed.nunique() > 1
+    frozen = _frozen_epochs(results)
+    of_seeds = ' (mean, lowest and highest seed)' if set(curves.loss) <= set(styles) else ' (mean)'
     if frozen: ax.axvline(frozen + 0.5, color='black', lw=1, ls=':')
-    ax.set_title('After each epoch' + (' (mean, lowest and highest seed)' if several else ''))
+    ax.set_title('After each epoch' + of_seeds*(results.seed.nunique() > 1))
     ax.set_xlabel('epoch' + (' (dotted line: body unfrozen)' if frozen else ''))
     ax.set_ylabel(words(metric) + (' in percent' if share else ''))
 
@@ -470,8 +471,9 @@ def brief_columns(
     "The columns of a ranking that fit into a terminal, intervals in brackets"
     metric = frame.columns[1]
     share = is_share(metric, frame[metric])
+    values = interval_rows(frame, metric, 'ci95', share).text
     columns = [('loss', list(short_names(frame.loss, 32).values())),
-               (words(metric) + ' (%)'*share, list(interval_rows(frame, metric, 'ci95', share).text))]
+               (words(metric) + ' (%)'*share, list(values))]
     if 'difference' in frame:
         apart = interval_rows(frame, 'difference', 'difference_ci95', share, signed=True).text
         columns.append(('difference' + ' (points)'*share,
@@ -619,7 +621,8 @@ def write_report(
     curves = rates_figure(rates or [])
     settings = [('setting', [str(name) for name,_ in settings]),
                 ('value', [str(value) for _,value in settings])]
-    return _write(path, _page_of(title=title, about=about, verdict=re.split(r'(?<=[.!?])\n+', verdict),
+    paragraphs = re.split(r'(?<=[.!?])\n+', verdict)
+    return _write(path, _page_of(title=title, about=about, verdict=paragraphs,
         ranking=text_columns(table, baseline), runs=text_columns(runs), settings=settings,
         classes=None if by_class is None else class_columns(by_class),
         rates=rate_columns(rates) if rates else None, curves=curves and _png(curves),

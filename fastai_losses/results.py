@@ -333,9 +333,10 @@ def _against_baseline(differences, base, best, words):
                        f"{listed(map(gap, better), 4)}.")
     none = f"No loss is surely better than {base} in {words.metric}"
     if best not in d.index: return f"{none}: there is no reason to change."
-    return (f"{none}: there is no reason to change. The best mean is that of {best}; its difference "
-            f"from {base} is {words.gap(d.difference[best], signed=True)}, and may be anything from "
-            f"{words.range(d.low[best], d.high[best], signed=True)}.")
+    is_now,may_be = d.difference[best],(d.low[best], d.high[best])
+    return (f"{none}: there is no reason to change. The best mean is that of {best}; its "
+            f"difference from {base} is {words.gap(is_now, signed=True)}, and may be anything "
+            f"from {words.range(*may_be, signed=True)}.")
 
 # %% ../nbs/09b_results.ipynb #v8
 def _among_all(differences, base, can, cannot):
@@ -391,9 +392,9 @@ def _guessing(records, outcomes, judged, metric, words):
     level = corrected_level(len(judged) + 1)
     apart = [interval(values_of(outcomes[name]) - wrong, level) for name in judged]
     if any(i.high < 0 for i in apart): return
-    yield (f"No loss is surely better than always answering {names[most]!r}, the most frequent class, "
-           f"which has an error rate of {words.value(np.nanmean(wrong))}: what was trained may only "
-           "guess. Train longer, or with another learning rate, before you compare.")
+    yield (f"No loss is surely better than always answering {names[most]!r}, the most frequent "
+           f"class, which has an error rate of {words.value(np.nanmean(wrong))}: what was trained "
+           "may only guess. Train longer, or with another learning rate, before you compare.")
 
 # %% ../nbs/09b_results.ipynb #v27
 def _missing(records, outcomes):
@@ -438,8 +439,9 @@ def verdict(self:ComparisonRecords,
     said = ComparisonRecords([{**r, 'loss': _quoted(r['loss'])} for r in self.records])
     outcomes,base = said.outcomes(metric),_quoted(self.baseline(baseline))
     sentences = [*said._findings(outcomes, base, metric), *_missing(said.records, outcomes)]
+    whole = [s.replace(' %', '\0%') for s in sentences]  # no line begins with the sign
     return '\n'.join(textwrap.fill(s, 90, break_long_words=False, break_on_hyphens=False)
-                     for s in sentences)
+                     for s in whole).replace('\0', ' ')
 
 # %% ../nbs/09b_results.ipynb #v29
 def _quoted(name): return f"'{name}'" if ',' in name or ' and ' in name else name

@@ -101,8 +101,8 @@ def made_loss(
         f"failed: {e}. To compare a loss that is a function, make it an nn.Module") from e
     if not isinstance(made, tuple): return made,dls
     right = len(made) == 2 and getattr(made[1], 'valid_ds', None) is dls.valid_ds
-    if not right: raise ValueError("a function in losses must give a loss, or a loss and DataLoaders "
-        "with the same validation set")
+    if not right: raise ValueError("a function in losses must give a loss, or a loss and "
+        "DataLoaders with the same validation set")
     return made
 
 # %% ../nbs/10e_runs.ipynb #d02

@@ -107,7 +107,8 @@ def with_datasets(
 def _with_loaders(dls, *loaders):
     "The same DataLoaders with others inside"
     new = DataLoaders(*loaders, path=dls.path, device=dls.device)
-    for name in {'c', 'vocab'} & vars(dls).keys(): setattr(new, name, getattr(dls, name))  # set by hand
+    for name in {'c', 'vocab'} & vars(dls).keys():  # set by hand
+        setattr(new, name, getattr(dls, name))
     return new
 
 # %% ../nbs/10a_views.ipynb #014

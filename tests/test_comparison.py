@@ -3,6 +3,7 @@ import json,os,signal,subprocess,sys,time,warnings
 from pathlib import Path
 import cloudpickle
 import fastai.vision.learner
+import fastai_losses.comparison as comparison_module
 import numpy as np
 import pandas as pd
 import pytest
@@ -384,6 +385,18 @@ def test_a_script_without_a_guard_is_told(tmp_path):
                           env=environment, capture_output=True, text=True)
     assert "needs the line `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
     assert not list((tmp_path/'runs').glob('*.json'))
+
+@pytest.mark.parametrize('pool, said', ((False, 'about 17 seconds for 4 runs'), (True, 'at most 40 seconds for 4 runs')))
+def test_the_time_is_estimated_without_the_first_epoch(pool, said, monkeypatch, capsys):
+    "The first epoch takes 10 seconds, all others one; a pool only knows when the first run is over"
+    now = [0.]
+    monkeypatch.setattr(comparison_module.time, 'perf_counter', lambda: now[0])
+    shown = comparison_module._Progress(n_runs=4, epochs=2, shown=True)
+    for epoch in range(8):
+        now[0] += 1 if epoch else 10
+        if not pool: shown.tick()
+        elif epoch == 0: shown.finished({'status': 'finished', 'loss': 'a'})
+    assert [line for line in capsys.readouterr().out.splitlines() if ' seconds for ' in line] == [said]
 
 # Rare classes, and losses that depend on the data
 

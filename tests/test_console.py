@@ -49,6 +49,9 @@ def test_a_table_from_the_first_line_to_the_winner(tmp_path):
     assert 'about' in done.stdout and ComparisonRecords.load(out).verdict()[:30] in done.stdout
     records = [json.loads(f.read_text()) for f in out.glob('*.json')]
     assert len(records) == 8 and {r['status'] for r in records} == {'finished'}
+    assert first in (out/'report.html').read_text().replace('&#39;', "'")
+    printed = [line for line in done.stdout.splitlines()[1:] if '|' not in line]  # no bars
+    assert max(len(line.replace('\\u2212', '-')) for line in printed if str(out) not in line) <= 100
     assert (out/'plot.png').stat().st_size > 10_000 and (out/'report.html').stat().st_size > 10_000
     row = pd.read_csv(tmp_path/'table.csv').iloc[0]
     assert load_learner(best).predict(row)[2].shape == (2,)
@@ -102,6 +105,11 @@ def test_sigterm_is_like_ctrl_c():
     (dict(lr='fast'), "--lr is 'fast'"),
     (dict(workers=0), "--workers is 0. Expected at least 1"),
     (dict(bs=0), "--bs is 0. Expected at least 1"),
+    (dict(epochs=-1), "--epochs is -1. Expected at least 0"),
+    (dict(seeds='0'), "--seeds is 0. Expected at least 1"),
+    (dict(seeds='1,2', race=True), "--race needs at least three seeds, and --seeds gives 2"),
+    (dict(losses='BrierLoss,brier_loss'), "--losses names BrierLoss twice"),
+    (dict(lr='-1'), "--lr is '-1'. Expected find, a number above 0"),
     (dict(export='nowhere/best.pkl'), "there is no such folder"),
     (dict(data='pets', path='nowhere'), "expected a folder with images/*.jpg"),
 ))
