@@ -82,6 +82,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_losses.callbacks.check_scheduled': ( 'callbacks.html#check_scheduled',
                                                                                       'fastai_losses/callbacks.py')},
             'fastai_losses.catalogue': { 'fastai_losses.catalogue._call': ('catalogue.html#_call', 'fastai_losses/catalogue.py'),
+                                         'fastai_losses.catalogue._examples': ('catalogue.html#_examples', 'fastai_losses/catalogue.py'),
                                          'fastai_losses.catalogue._nearest': ('catalogue.html#_nearest', 'fastai_losses/catalogue.py'),
                                          'fastai_losses.catalogue._plain': ('catalogue.html#_plain', 'fastai_losses/catalogue.py'),
                                          'fastai_losses.catalogue.first_losses': ( 'catalogue.html#first_losses',

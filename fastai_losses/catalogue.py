@@ -7,6 +7,7 @@ __all__ = ['first_losses', 'package_losses']
 
 # %% ../nbs/09d_catalogue.ipynb #003
 import ast,inspect,re
+from functools import partial
 from difflib import get_close_matches
 from .core import loss_examples
 from .probability import *
@@ -20,12 +21,16 @@ def first_losses()->dict:
 def package_losses(
     n_classes:int=10,  # For losses that have to know
 )->dict:
-    "One of each loss of this package by name, as it comes without arguments"
-    import fastai_losses.all  # a class is known once its module is loaded
+    "One of each loss by name, as it comes without arguments; none that is made from the data"
     named = first_losses()
     known = {repr(loss) for loss in named.values()}
-    others = [o for o in loss_examples(n_classes) if repr(o) not in known]
+    others = [o for o in _examples(n_classes) if not (repr(o) in known or o.of_data)]
     return {**named, **{type(o).__name__: o for o in others}}
+
+def _examples(n_classes):
+    "One loss of each class; a sum is none of its own"
+    import fastai_losses.all as package  # a class is known once its module is loaded
+    return [o for o in loss_examples(n_classes) if not isinstance(o, package.LossSum)]
 
 # %% ../nbs/09d_catalogue.ipynb #009
 def _plain(name): return re.sub(r'[\s_-]|\(\)$', '', name).lower()
@@ -49,18 +54,22 @@ def _nearest(text, names):
 def loss_named(
     text:str,          # A name in `package_losses`, or a loss in Python: 'InverseLoss(0.5)'
     n_classes:int=10,  # For losses that have to know
-)->tuple:              # Name and loss
+)->tuple:              # Name and loss, or a function of DataLoaders that makes it
     "The loss that a text names; a ValueError asks whether the nearest name was meant"
     known = package_losses(n_classes)
     for name,loss in known.items():
         if _plain(text) in (_plain(name), _plain(repr(loss))): return name,loss
-    classes = {k.__name__: k for k in map(type, known.values())}
-    call = _call(text, classes)
+    classes = {k.__name__: k for k in map(type, _examples(n_classes))}
+    bare = {_plain(name): cls for name,cls in classes.items()}.get(_plain(text))
+    call = (bare, [], {}) if bare else _call(text, classes)
     if call is None:
         near = _nearest(text, (*classes, *known))
         ask = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
         raise ValueError(f"no loss {text!r}: {ask}")
     cls,args,kwargs = call
-    try: return text.strip(),cls(*args, **kwargs) if args else cls.example(n_classes, **kwargs)
+    try:
+        if args: return text.strip(),cls(*args, **kwargs)
+        example = cls.example(n_classes, **kwargs)
+        return text.strip(),partial(cls.from_dls, **kwargs) if cls.of_data else example
     except TypeError as e: raise ValueError(f"{text.strip()} cannot be made: {e}; "
         f"it is {cls.__name__}{inspect.signature(cls)}") from None

@@ -87,6 +87,7 @@ class ClassificationLoss(_Instance, nn.Module):
     n_out = None      # Width of the outputs; None: the number of classes
     n_classes = None  # Number of classes; None: the width of the outputs
     gives_probabilities = True  # Are the numbers of `activation` meant as probabilities?
+    of_data = False   # Does it need facts of the training set, so that `from_dls` should make it?
     range = 0.,math.inf  # Least and largest loss of an item
     proper = False       # Does the least expected loss recover the true class probabilities?
     largest_gradient = math.inf  # Largest derivative of an item's loss in one of the outputs

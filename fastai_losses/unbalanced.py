@@ -61,7 +61,7 @@ class LogitAdjustedLoss(SoftmaxLoss):
     r"""$-\log\,\text{softmax}(x + \tau\log\pi)_y$ (arXiv 2007.07314), from 0; the softmax of $x$
     gives class probabilities without the prior $\pi$. With `after` it is cross-entropy, and the
     predictions are corrected: softmax of $x - \tau\log\pi$"""
-    range,largest_gradient = (0., math.inf),1.
+    range,largest_gradient,of_data = (0., math.inf),1.,True
     def __init__(self,
         prior,             # (C,) shares of the classes in the training set, which add up to 1
         tau:float=1.,      # At least 0; 1 takes the whole prior out, 0 is cross-entropy
@@ -121,7 +121,7 @@ def example(cls:LogitAdjustedLoss, n_classes=10, **kwargs):
 class LDAMLoss(SoftmaxLoss):
     r"""$-\log$ of the softmax of $s\,x$ with $m_y$ taken off $x_y$ first, $m_c \propto n_c^{-1/4}$
     (arXiv 1906.07413), from 0. The softmax of $s\,x$ ranks; it is no probability"""
-    range = 0.,math.inf
+    range,of_data = (0., math.inf),True
     def __init__(self,
         counts,                # (C,) numbers of training items, all above 0
         max_margin:float=0.5,  # Margin of the rarest class, at least 0
