@@ -245,7 +245,7 @@ class _Progress:
         "Print once how long all runs take"
         runs = f"{self.n_runs} run{'s'*(self.n_runs > 1)}"
         time = f'{seconds:.0f} seconds' if seconds < 100 else f'{seconds/60:.0f} minutes'
-        if not self.told: print(f"{about} {time} for {runs}", flush=True)
+        if not self.told: print(f"\n{about} {time} for {runs}", flush=True)  # below the bar
         self.told = True
 
 # %% ../nbs/09_comparison.ipynb #067
