@@ -647,6 +647,7 @@ def _check_learner(learner, dls, batch):
     if not batch[0].is_floating_point(): raise ValueError(
         "these data are texts: pass learner=small_text_learner or awd_lstm_learner")
 
+# %% ../nbs/09_comparison.ipynb #r04
 def _made_losses(comparison):
     "The losses, those included that a function makes for the data of the first seed"
     losses,plan = comparison.losses,comparison._plan('fine_tune', {})
