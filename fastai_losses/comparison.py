@@ -76,18 +76,23 @@ class LossComparison(GetAttr):
         self.screening,self._records = None,None
         _check(self)
 
-    @property
-    def recorded(self)->ComparisonRecords:
-        "What the runs have left: those of this comparison, or those that its folder holds already"
-        records = self._records
-        if records is None:
-            there = self.path is not None and any(self.path.glob('*.json'))
-            records = ComparisonRecords.load(self.path).records if there else []
-        order = {name: i for i,name in enumerate(self.losses)}
-        given = [{**r, 'order': order.get(r['loss'], len(order))} for r in records]
-        return ComparisonRecords(given, self.path)
-    def __repr__(self): return repr(self.recorded)
-    def _repr_html_(self): return self.recorded._repr_html_()
+# %% ../nbs/09_comparison.ipynb #r05
+@patch(as_prop=True)
+def recorded(self:LossComparison)->ComparisonRecords:
+    "What the runs have left: those of this comparison, or those that its folder holds already"
+    records = self._records
+    if records is None:
+        there = self.path is not None and any(self.path.glob('*.json'))
+        records = ComparisonRecords.load(self.path).records if there else []
+    order = {name: i for i,name in enumerate(self.losses)}
+    given = [{**r, 'order': order.get(r['loss'], len(order))} for r in records]
+    return ComparisonRecords(given, self.path)
+
+@patch
+def __repr__(self:LossComparison): return repr(self.recorded)
+
+@patch
+def _repr_html_(self:LossComparison): return self.recorded._repr_html_()
 
 # %% ../nbs/09_comparison.ipynb #057
 def _phases(method, screening):
