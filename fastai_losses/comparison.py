@@ -76,18 +76,23 @@ class LossComparison(GetAttr):
         self.screening,self._records = None,None
         _check(self)
 
-    @property
-    def recorded(self)->ComparisonRecords:
-        "What the runs have left: those of this comparison, or those that its folder holds already"
-        records = self._records
-        if records is None:
-            there = self.path is not None and any(self.path.glob('*.json'))
-            records = ComparisonRecords.load(self.path).records if there else []
-        order = {name: i for i,name in enumerate(self.losses)}
-        given = [{**r, 'order': order.get(r['loss'], len(order))} for r in records]
-        return ComparisonRecords(given, self.path)
-    def __repr__(self): return repr(self.recorded)
-    def _repr_html_(self): return self.recorded._repr_html_()
+# %% ../nbs/09_comparison.ipynb #r05
+@patch(as_prop=True)
+def recorded(self:LossComparison)->ComparisonRecords:
+    "What the runs have left: those of this comparison, or those that its folder holds already"
+    records = self._records
+    if records is None:
+        there = self.path is not None and any(self.path.glob('*.json'))
+        records = ComparisonRecords.load(self.path).records if there else []
+    order = {name: i for i,name in enumerate(self.losses)}
+    given = [{**r, 'order': order.get(r['loss'], len(order))} for r in records]
+    return ComparisonRecords(given, self.path)
+
+@patch
+def __repr__(self:LossComparison): return repr(self.recorded)
+
+@patch
+def _repr_html_(self:LossComparison): return self.recorded._repr_html_()
 
 # %% ../nbs/09_comparison.ipynb #057
 def _phases(method, screening):
@@ -245,7 +250,7 @@ class _Progress:
         "Print once how long all runs take"
         runs = f"{self.n_runs} run{'s'*(self.n_runs > 1)}"
         time = f'{seconds:.0f} seconds' if seconds < 100 else f'{seconds/60:.0f} minutes'
-        if not self.told: print(f"{about} {time} for {runs}", flush=True)
+        if not self.told: print(f"\n{about} {time} for {runs}", flush=True)  # below the bar
         self.told = True
 
 # %% ../nbs/09_comparison.ipynb #067
@@ -647,6 +652,7 @@ def _check_learner(learner, dls, batch):
     if not batch[0].is_floating_point(): raise ValueError(
         "these data are texts: pass learner=small_text_learner or awd_lstm_learner")
 
+# %% ../nbs/09_comparison.ipynb #r04
 def _made_losses(comparison):
     "The losses, those included that a function makes for the data of the first seed"
     losses,plan = comparison.losses,comparison._plan('fine_tune', {})

@@ -386,7 +386,8 @@ def test_a_script_without_a_guard_is_told(tmp_path):
     assert "needs the line `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
     assert not list((tmp_path/'runs').glob('*.json'))
 
-@pytest.mark.parametrize('pool, said', ((False, 'about 17 seconds for 4 runs'), (True, 'at most 40 seconds for 4 runs')))
+@pytest.mark.parametrize('pool, said', (
+    (False, 'about 17 seconds for 4 runs'), (True, 'at most 40 seconds for 4 runs')))
 def test_the_time_is_estimated_without_the_first_epoch(pool, said, monkeypatch, capsys):
     "The first epoch takes 10 seconds, all others one; a pool only knows when the first run is over"
     now = [0.]
