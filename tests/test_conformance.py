@@ -5,10 +5,17 @@ import nbformat,pytest,torch
 from torch import nn
 from conformance import Exempt,Row,Skip,by_definition,columns,is_ours,line,record,rows,surprises
 from conformance_torch import compiles
+from fastai_losses.core import loss_examples
+
+as_they_come = {repr(loss) for loss in loss_examples()}
+def in_turn(rows):
+    "Each row; those of losses with other arguments are for the slow tests"
+    def is_slow(row): return is_ours(row) and row.name not in as_they_come
+    return [pytest.param(row, marks=pytest.mark.slow) if is_slow(row) else row for row in rows]
 
 ours = [row for row in rows() if is_ours(row)]
 
-@pytest.mark.parametrize('row', ours, ids=repr)
+@pytest.mark.parametrize('row', in_turn(ours), ids=repr)
 @pytest.mark.parametrize('name', columns)
 def test_column(name, row):
     found = row.run(name)
@@ -19,7 +26,7 @@ def recorded():
     "The lines of the record by the name of the loss"
     with record.open(newline='', encoding='utf-8') as f: return {r['loss']: r for r in csv.DictReader(f)}
 
-@pytest.mark.parametrize('row', rows(), ids=repr)
+@pytest.mark.parametrize('row', in_turn(rows()), ids=repr)
 def test_record_is_in_step(row):
     "That every loss of the package is on record is for test_repository.py to see"
     if row.name not in recorded(): pytest.skip('not on record yet')

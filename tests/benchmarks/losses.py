@@ -2,7 +2,7 @@
 
 One thread, one process; all contenders take turns in random order, and each figure is a median, as a multiple of the reference.
 A step is forward and backward. Its peak memory is by how much the resident memory of a fresh process grows at its highest (Linux)."""
-import random,subprocess,sys,time
+import inspect,random,subprocess,sys,time
 from statistics import median
 import pandas as pd
 import torch
@@ -17,7 +17,12 @@ contenders = {reference: F.cross_entropy, 'fastai CrossEntropyLossFlat': CrossEn
     **{repr(o): o for o in (CrossEntropy(), DotProductLoss(), InverseLoss(), InverseLoss(0.2), GeneralizedCrossEntropy(0.7), GeneralizedCrossEntropy(-0.5),
         FocalCrossEntropy(), PolyCrossEntropy(), SphericalLoss(), BrierLoss(), NormRegularizedLoss(), SphericalLoss(probabilities=True),
         BrierLoss(probabilities=True), NormRegularizedLoss(probabilities=True), LogitNormLoss(), OneVsAllCrossEntropy(), SigmoidDistanceLoss(),
-        HingeLoss(), HingeLoss(best_other=True))}, 'F.multi_margin_loss': F.multi_margin_loss}
+        HingeLoss(), HingeLoss(best_other=True), Squentropy(), BrierLoss(factor=15, target=30), AsymmetricLoss(), SymmetricCrossEntropy(),
+        ActivePassiveLoss(), CrossEntropy() + SphericalLoss())}, 'LogitAdjustedLoss': LogitAdjustedLoss.example, 'LDAMLoss': LDAMLoss.example, 'F.multi_margin_loss': F.multi_margin_loss}
+
+def made(contender, n_classes):
+    "A loss; some have to know the number of classes"
+    return contender(n_classes) if inspect.ismethod(contender) else contender
 
 def batch(n, width, n_classes):
     generator = torch.Generator().manual_seed(0)
@@ -36,6 +41,7 @@ def in_turn(steps, rounds):
 def with_head(n, n_classes, loss):
     "A function that takes one step of a linear head and a loss"
     torch.manual_seed(0)
+    loss = made(loss, n_classes)
     head,(x,y) = nn.Linear(features, n_classes),batch(n, features, n_classes)
     def step():
         head.zero_grad()
@@ -45,6 +51,7 @@ def with_head(n, n_classes, loss):
 def alone(n, n_classes, loss):
     "A function that takes forward and backward of a loss"
     x,y = batch(n, n_classes, n_classes)
+    loss = made(loss, n_classes)
     x.requires_grad_()
     def step():
         x.grad = None
