@@ -1226,6 +1226,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastai_losses.sums.LossSum.__repr__': ('sums.html#losssum.__repr__', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.LossSum.activation': ('sums.html#losssum.activation', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.LossSum.arguments': ('sums.html#losssum.arguments', 'fastai_losses/sums.py'),
+                                    'fastai_losses.sums.LossSum.axis': ('sums.html#losssum.axis', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.LossSum.decodes': ('sums.html#losssum.decodes', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.LossSum.evidence': ('sums.html#losssum.evidence', 'fastai_losses/sums.py'),
                                     'fastai_losses.sums.LossSum.example': ('sums.html#losssum.example', 'fastai_losses/sums.py'),

@@ -125,6 +125,16 @@ def reduction(self:LossSum, value):
     for loss in self._modules.get('losses', ()): loss.reduction = value
 
 @patch(as_prop=True)
+def axis(self:LossSum):
+    "Axis of the outputs that holds the classes"
+    return self._axis
+
+@patch(set_prop=True)
+def axis(self:LossSum, value):
+    self._axis = value
+    for loss in self._modules.get('losses', ()): loss.axis = value
+
+@patch(as_prop=True)
 def range(self:LossSum):
     "Between these; the ends are reached where all terms reach theirs"
     low,high = zip(*((f*loss.range[0], f*loss.range[1]) for f,loss in self.terms))

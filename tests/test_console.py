@@ -51,7 +51,7 @@ def test_a_table_from_the_first_line_to_the_winner(tmp_path):
     assert len(records) == 8 and {r['status'] for r in records} == {'finished'}
     assert first in (out/'report.html').read_text().replace('&#39;', "'")
     printed = [line for line in done.stdout.splitlines()[1:] if '|' not in line]  # no bars
-    assert max(len(line.replace('\\u2212', '-')) for line in printed if str(out) not in line) <= 100
+    assert max(len(line.replace('\\u2212', '-')) for line in printed if str(tmp_path) not in line) <= 100
     assert (out/'plot.png').stat().st_size > 10_000 and (out/'report.html').stat().st_size > 10_000
     row = pd.read_csv(tmp_path/'table.csv').iloc[0]
     assert load_learner(best).predict(row)[2].shape == (2,)
