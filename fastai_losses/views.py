@@ -215,6 +215,8 @@ def class_counts(
     labels,n_classes = class_labels(dls.train_ds),get_c(dls)
     return np.bincount(labels[(labels >= 0) & (labels < n_classes)], minlength=n_classes)
 
+_all_ = ['class_counts']
+
 # %% ../nbs/10a_views.ipynb #t05
 def tail_counts(
     counts,       # (C,) items that each class has
