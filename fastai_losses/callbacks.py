@@ -150,7 +150,6 @@ class ScheduleLoss(Callback):
         self.schedules = schedules
 
     def before_fit(self):
-        if self._only_predicts(): return
         loss = loss_of(self.learn)
         for name,schedule in self.schedules.items():
             for pct in (0., 0.5, 1.): check_scheduled(loss, name, schedule(pct))
@@ -159,7 +158,6 @@ class ScheduleLoss(Callback):
     def before_batch(self):
         if self.training and not hasattr(self.learn, 'lr_finder'): self._set(self.pct_train)
 
-    def _only_predicts(self): return hasattr(self.learn, 'gather_preds')
     def _set(self, pct):
         for name,schedule in self.schedules.items(): setattr(loss_of(self.learn), name, schedule(pct))
 

@@ -22,9 +22,13 @@ def package_losses(
     n_classes:int=10,  # For losses that have to know
 )->dict:
     "One of each loss by name, as it comes without arguments; none that is made from the data"
+    return _by_name(_examples(n_classes))
+
+def _by_name(examples):
+    "The first losses, and each example that is neither one of them nor made from the data"
     named = first_losses()
     known = {repr(loss) for loss in named.values()}
-    others = [o for o in _examples(n_classes) if not (repr(o) in known or o.of_data)]
+    others = [o for o in examples if not (repr(o) in known or o.of_data)]
     return {**named, **{type(o).__name__: o for o in others}}
 
 def _examples(n_classes):
@@ -56,10 +60,11 @@ def loss_named(
     n_classes:int=10,  # For losses that have to know
 )->tuple:              # Name and loss, or a function of DataLoaders that makes it
     "The loss that a text names; a ValueError asks whether the nearest name was meant"
-    known = package_losses(n_classes)
+    examples = _examples(n_classes)
+    known = _by_name(examples)
     for name,loss in known.items():
         if _plain(text) in (_plain(name), _plain(repr(loss))): return name,loss
-    classes = {k.__name__: k for k in map(type, _examples(n_classes))}
+    classes = {k.__name__: k for k in map(type, examples)}
     bare = {_plain(name): cls for name,cls in classes.items()}.get(_plain(text))
     call = (bare, [], {}) if bare else _call(text, classes)
     if call is None:

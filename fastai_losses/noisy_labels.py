@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from fastcore.meta import delegates
 from .core import every
-from .core import check_number,full_precision
-from .probability import SoftmaxLoss
+from .core import check_number
+from .probability import PolyCrossEntropy,SoftmaxLoss,focal
 
 # %% ../nbs/03c_noisy_labels.ipynb #012
 @delegates()
@@ -35,17 +35,17 @@ class SymmetricCrossEntropy(SoftmaxLoss):
 
     def penalty(self, e): return -self.alpha*e + self.beta*self.log_zero*F.elu(e)
 
+    @property
+    def poly(self):
+        "The loss divided by `alpha`"
+        return PolyCrossEntropy(-self.beta*self.log_zero/self.alpha, axis=self.axis)
+
     def activation(self, x):
         "Class probabilities that the loss asks for"
-        s = full_precision(x).softmax(self.axis)
-        p = s/(self.alpha - self.beta*self.log_zero*s)
-        return p/p.sum(self.axis, keepdim=True)
+        return self.poly.activation(x)
 
     @property
-    def largest_gradient(self):
-        r"That of $(\alpha + b s_y)(1-s_y)$ with $b = -A\beta$"
-        a,b = self.alpha,-self.beta*self.log_zero
-        return a if b <= a else (a + b)**2/4/b
+    def largest_gradient(self): return self.alpha*self.poly.largest_gradient
 
 # %% ../nbs/03c_noisy_labels.ipynb #015
 @delegates()
@@ -68,17 +68,10 @@ class ActivePassiveLoss(SoftmaxLoss):
 
     def evidence(self, x, of=every):
         e = x.log_softmax(-1)
-        costs = self._active(e.clamp(min=-1e30))  # finite for a class that is ruled out by -inf
+        costs = focal(e.clamp(min=-1e30), self.gamma)  # finite for a class that is ruled out by -inf
         share = of(costs)/costs.sum(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         return -self.alpha*share - self.beta*self.log_zero*F.elu(of(e))
     def penalty(self, e): return -e
-
-    def _active(self, e):
-        "Cross-entropy of every label, or its focal loss"
-        if not self.gamma: return -e
-        missing = -F.elu(e.clamp(min=-1000.))
-        if self.gamma < 2: missing = missing.clamp(min=torch.finfo(e.dtype).tiny)
-        return -e*missing**self.gamma
 
     @property
     def range(self): return 0., self.alpha - self.beta*self.log_zero

@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import ClassificationLoss,every
 from .core import check_kind,check_length,check_number,check_weight,full_precision
+from .probability import power
 
 # %% ../nbs/03_one_vs_all.ipynb #011
 @delegates()
@@ -129,14 +130,6 @@ class AsymmetricLoss(OneVsAllLoss):
     def proper(self): return not (self.gamma_yes or self.gamma_no or self.no_margin)
 
 # %% ../nbs/03_one_vs_all.ipynb #asl3
-def power(
-    g:Tensor,      # Of at least 0
-    gamma:float,
-)->Tensor:
-    "g**gamma, with a finite derivative at 0"
-    if not gamma: return torch.ones_like(g)
-    return (g if gamma >= 2 else g.clamp(min=torch.finfo(g.dtype).tiny))**gamma
-
 @patch(as_prop=True)
 def largest_gradient(self:AsymmetricLoss):
     "Largest slope of a yes or a no on a fine grid of outputs"

@@ -112,6 +112,26 @@ class GeneralizedCrossEntropy(SoftmaxLoss):
         s = max(self.q/(1 + self.q) if self.q > 0 else 0., self.truncate)
         return s**self.q*(1 - s)
 
+# %% ../nbs/01_probability.ipynb #power1
+def power(
+    g:Tensor,      # Of at least 0
+    gamma:float,   # At least 0, or of a derivative above -1
+)->Tensor:         # The same shape
+    "g**gamma, with finite derivatives at 0"
+    if not gamma: return torch.ones_like(g)
+    return (g if gamma >= 2 else g.clamp(min=torch.finfo(g.dtype).tiny))**gamma
+
+def missing(e:Tensor)->Tensor:
+    "1 - s from e = log s, with the digits of small numbers"
+    return -F.elu(e.clamp(min=-1000.))
+
+def focal(
+    e:Tensor,      # Logarithms of the probabilities, any shape
+    gamma:float,   # At least 0; 0 is cross-entropy
+)->Tensor:         # The same shape
+    "$-(1-s)^\\gamma\\log s$"
+    return -e*power(missing(e), gamma)
+
 # %% ../nbs/01_probability.ipynb #034
 @delegates()
 class FocalCrossEntropy(SoftmaxLoss):
@@ -128,17 +148,12 @@ class FocalCrossEntropy(SoftmaxLoss):
         self.gamma = gamma
         self.register_buffer('alpha', None if alpha is None else check_weight(alpha, 'alpha'))
 
-    def penalty(self, e): return -e*self._missing(e)**self.gamma
-
-    def _missing(self, e):
-        "1 - s_y; the second clamp is for gamma < 2, whose power has no second derivative at 0"
-        missing = -F.elu(e.clamp(min=-1000.))
-        return missing if self.gamma >= 2 else missing.clamp(min=torch.finfo(e.dtype).tiny)
+    def penalty(self, e): return focal(e, self.gamma)
 
     def _slope(self, e):
         "Derivative of the loss in -log s_y"
-        s,missing = e.exp(),self._missing(e)
-        return missing**self.gamma - self.gamma*e.where(s > 0, 0)*s*missing**(self.gamma - 1)
+        s,rest,gamma = e.exp(),missing(e),self.gamma
+        return power(rest, gamma) - gamma*e.where(s > 0, 0)*s*power(rest, gamma - 1)
 
     def activation(self, x):
         "Class probabilities that the loss asks for"

@@ -25,7 +25,7 @@ from .callbacks import ReportScores
 from .fair_starts import SeedLayers,gradient_norm,seed_run
 from .probability import CrossEntropy
 from .records import pack_items
-from .identity import loss_identity
+from .identity import fingerprint,loss_identity
 from .views import class_counts,class_names,hold_out,long_tail,with_noise
 
 # %% ../nbs/10e_runs.ipynb #006
@@ -243,6 +243,25 @@ class RecordItems(Callback):
         labels = np.where((labels >= 0) & (labels < n_classes), labels, -1)
         return labels,class_names(self.learn.dls) or range(n_classes)
 
+# %% ../nbs/10e_runs.ipynb #s02
+def weights_of(
+    parameters,  # Tensors
+)->str:
+    "Twelve characters that tell whether two models have the same weights"
+    return fingerprint([p.detach() for p in parameters])
+
+class RecordStart(Callback):
+    "Keep which weights a training starts from, and in what precision it computes"
+    order = 60  # After callbacks that change the precision
+    facts = None
+    def before_batch(self):
+        if self.facts: return
+        groups,kind = self.learn.opt.param_lists,self.learn.x.device.type
+        mixed = torch.is_autocast_enabled(kind)
+        precision = torch.get_autocast_dtype(kind) if mixed else groups[-1][0].dtype
+        self.facts = {'weights': [weights_of(group) for group in groups],
+                      'precision': str(precision).removeprefix('torch.')}
+
 # %% ../nbs/10e_runs.ipynb #021
 def _reference(loss):
     "Cross-entropy with the settings that say which outputs and labels are meant"
@@ -344,18 +363,19 @@ def _check_trained(watch, plan):
 
 def _trained(plan, job, tick):
     "What a training adds to the record"
-    watch,items = RecordRun(width_of(job.loss, get_c(plan.dls)), plan.phases, tick),RecordItems()
+    watch = RecordRun(width_of(job.loss, get_c(plan.dls)), plan.phases, tick)
+    start,items = RecordStart(),RecordItems()
     record = {}
     try:
         if plan.balance_gradients: record['scale'] = gradient_scale(plan, job)
-        learn = train(plan, job, [watch, items], record.get('scale'))
+        learn = train(plan, job, [watch, start, items], record.get('scale'))
         _check_trained(watch, plan)
         record.update(status='finished', items=items.items)
         if job.keep: record['weights'] = _weights(learn)
         vars(learn).clear()  # it and its callbacks refer to each other, which would keep the model
     except Diverged: record.update(status='diverged', reason=watch.reason)
     except Exception as e: record.update(reason=reason_of(e))
-    return {**record, 'epochs': watch.rows}
+    return {**record, 'start': start.facts, 'epochs': watch.rows}
 
 def run(
     plan:Plan,

@@ -15,21 +15,32 @@ from .core import check_number
 from .probability import CrossEntropy
 from .score import SphericalLoss
 
+# %% ../nbs/03d_sums.ipynb #shared1
+def of_terms(
+    name:str,  # Attribute that all terms of a sum share
+    doc:str,   # Docstring of the property
+)->property:
+    "A property of a sum that is read from its first term, and set in all"
+    def put(self, value):
+        for loss in self._modules.get('losses', ()): setattr(loss, name, value)
+    return property(lambda self: getattr(self.losses[0], name), put, doc=doc)
+
 # %% ../nbs/03d_sums.ipynb #010
 class LossSum(ClassificationLoss):
     "Sum of losses, each with a factor; made by `0.7*loss + 0.3*other`"
+    axis = of_terms('axis', "Axis of the outputs that holds the classes")
+    ignore_index = of_terms('ignore_index', "Items with this label cost nothing and are not counted")
+    reduction = of_terms('reduction', "How the losses of the items become one: 'mean', 'sum' or 'none'")
     def __init__(self,
         *terms,  # Pairs of a factor and a loss
     ):
         losses = [loss for _,loss in terms]
         check_terms(losses)
-        first = losses[0]
-        super().__init__(axis=first.axis, ignore_index=first.ignore_index)
+        super().__init__()
         self.factors = [check_factor(factor) for factor,_ in terms]
         self.losses = nn.ModuleList(losses)
         self.n_classes = next((o.n_classes for o in losses if o.n_classes), None)
         self.n_out = next((o.n_out for o in losses if o.n_out), None)
-        self.reduction = first.reduction
 
     @property
     def terms(self):
@@ -114,26 +125,6 @@ def example(cls:LossSum, n_classes=10):
     return CrossEntropy() + SphericalLoss()
 
 # %% ../nbs/03d_sums.ipynb #017
-@patch(as_prop=True)
-def reduction(self:LossSum):
-    "How the losses of the items become one: 'mean', 'sum' or 'none'"
-    return self._reduction
-
-@patch(set_prop=True)
-def reduction(self:LossSum, value):
-    ClassificationLoss.reduction.fset(self, value)
-    for loss in self._modules.get('losses', ()): loss.reduction = value
-
-@patch(as_prop=True)
-def axis(self:LossSum):
-    "Axis of the outputs that holds the classes"
-    return self._axis
-
-@patch(set_prop=True)
-def axis(self:LossSum, value):
-    self._axis = value
-    for loss in self._modules.get('losses', ()): loss.axis = value
-
 @patch(as_prop=True)
 def range(self:LossSum):
     "Between these; the ends are reached where all terms reach theirs"
