@@ -136,7 +136,8 @@ _asked = (
     ("its order, looks or threads is no whole number", lambda r: all(
         r.get(k) is None or type(r[k]) is int and 0 <= r[k] < 10**6 for k in ('order', 'looks', 'threads'))),
     ("its learning rate should be an object with lr, or a number", lambda r: _is_rate(r.get('lr'))),
-    ("its reason should be a text", lambda r: isinstance(r.get('reason'), str | None)))
+    ("its reason should be a text", lambda r: isinstance(r.get('reason'), str | None)),
+    ("its start should be an object", lambda r: isinstance(r.get('start'), dict | None)))
 
 # %% ../nbs/10b_records.ipynb #017
 _new_names = {'nll': 'nll_loss', 'brier': 'brier_loss', 'ece': 'calibration_error',

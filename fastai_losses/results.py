@@ -530,7 +530,10 @@ def rates(self:ComparisonRecords)->list:  # Dicts: loss, lr, policy, and 'curve'
 def _settings(records, seeds):
     "What all runs have in common, as (name, value) pairs"
     first = records[0]
-    return list(flat({**first['settings'], 'seed': seeds, 'versions': first.get('versions', {})}))
+    began = {'precision': (first.get('start') or {}).get('precision'), 'body': first.get('body')}
+    known = {name: value for name,value in began.items() if value is not None}
+    versions = first.get('versions', {})
+    return list(flat({**first['settings'], 'seed': seeds, **known, 'versions': versions}))
 
 def _scores_of(results):
     "The error rate and the validation scores that have a value"
