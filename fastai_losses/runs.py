@@ -256,9 +256,11 @@ class RecordStart(Callback):
     facts = None
     def before_batch(self):
         if self.facts: return
-        groups,kind = self.learn.opt.param_lists,self.learn.x.device.type
+        groups = self.learn.opt.param_lists
+        last = [p for group in groups for p in group][-1]
+        kind = last.device.type
         mixed = torch.is_autocast_enabled(kind)
-        precision = torch.get_autocast_dtype(kind) if mixed else groups[-1][0].dtype
+        precision = torch.get_autocast_dtype(kind) if mixed else last.dtype
         self.facts = {'weights': [weights_of(group) for group in groups],
                       'precision': str(precision).removeprefix('torch.')}
 
