@@ -7,6 +7,8 @@
 PYTHON ?= python3
 DATA ?= digits
 ARGS ?=
+# keep compiled modules, whatever the environment says: without them every notebook compiles torch and fastai anew
+unexport PYTHONDONTWRITEBYTECODE
 # for notebooks that import fastai before this package, which otherwise keeps these from the user
 export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script,ignore:IProgress not found
 
