@@ -1067,6 +1067,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastai_losses.runs.made_loss': ('runs.html#made_loss', 'fastai_losses/runs.py'),
                                     'fastai_losses.runs.make_learner': ('runs.html#make_learner', 'fastai_losses/runs.py'),
                                     'fastai_losses.runs.makes_loss': ('runs.html#makes_loss', 'fastai_losses/runs.py'),
+                                    'fastai_losses.runs.normalization_of': ('runs.html#normalization_of', 'fastai_losses/runs.py'),
                                     'fastai_losses.runs.rate_argument': ('runs.html#rate_argument', 'fastai_losses/runs.py'),
                                     'fastai_losses.runs.reason_of': ('runs.html#reason_of', 'fastai_losses/runs.py'),
                                     'fastai_losses.runs.run': ('runs.html#run', 'fastai_losses/runs.py'),

@@ -37,7 +37,7 @@ from .records import (RecordFolder,check_alike,check_names,new_folder,
     read_records,sweep_partial,writable,write_bytes)
 from .results import ComparisonRecords,values_of
 from .runs import (Job,LearningRate,Plan,begun,choose_rate,data_of,epochs_argument,
-    made_loss,make_learner,makes_loss,rate_argument,run,train,weights_of)
+    made_loss,make_learner,makes_loss,normalization_of,rate_argument,run,train,weights_of)
 from .views import images_in_memory,transition_matrix
 
 # %% ../nbs/09_comparison.ipynb #055
@@ -469,7 +469,7 @@ def _one_pass(body, dl):
 # %% ../nbs/09_comparison.ipynb #079
 @patch
 def _features(self:LossComparison, passes):
-    "DataLoaders of features, and the fingerprint of the body's weights"
+    "DataLoaders of features, and the weights and the normalisation that made them"
     weighted = {'wgts', 'partial_n'} & vars(self.dls.train).keys()
     if weighted: raise ValueError("screening draws all training items alike, and these have sampling "
         "weights or are drawn in part: use fine_tune")
@@ -483,7 +483,8 @@ def _features(self:LossComparison, passes):
     drawn = {name: (getattr(self.dls.train, name), False) for name in ('shuffle', 'drop_last')}
     dls = DataLoaders.from_dsets(train, made(valid[0][None], valid[1]), bs=self.dls.train.bs,
         **drawn, num_workers=0, device=self.dls.device, path=self.dls.path)
-    return dls,weights_of(body.parameters())
+    made_by = {'body': weights_of(body.parameters()), 'normalization': normalization_of(self.dls)}
+    return dls,made_by
 
 @patch
 def features(self:LossComparison,
@@ -519,13 +520,13 @@ def screen(self:LossComparison,
     heads,start = copy.copy(self),time.perf_counter()
     heads._whole,heads._facts,heads._records = self,self._data(),None
     with images_in_memory(self.dls, self.memory if passes > 1 else 0):
-        heads.dls,body = self._features(passes)
+        heads.dls,made_by = self._features(passes)
     heads.learner_function,heads.keep = _head_learner(self),None
     heads.screening = {'passes': passes, 'seed': self.seeds_to_run[0]}  # of the augmentations
     self.path = self.path or new_folder(Path('comparisons').absolute())
     heads.path = self.path/'screening'
     plan = heads._plan('fit_one_cycle', {'n_epoch': epochs})
-    facts = {'features_time': time.perf_counter() - start, 'body': body}
+    facts = {'features_time': time.perf_counter() - start, **made_by}
     return heads._train(plan, rate, None, progress, race, margin, facts)
 
 # %% ../nbs/09_comparison.ipynb #083

@@ -17,7 +17,7 @@ import fastai,torch
 from torch import nn
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import get_c
+from fastai.data.transforms import Normalize,get_c
 from fastai.learner import Learner
 from fastai.callback.progress import *
 from fastai.callback.schedule import *
@@ -250,8 +250,16 @@ def weights_of(
     "Twelve characters that tell whether two models have the same weights"
     return fingerprint([p.detach() for p in parameters])
 
+def normalization_of(
+    dls,  # DataLoaders
+):        # (means, standard deviations) of the channels; None if the batches are not normalised
+    "How batches of images are normalised"
+    steps = getattr(dls.valid.after_batch, 'fs', [])
+    for step in (o for o in steps if isinstance(o, Normalize)):
+        return [o.flatten().tolist() for o in (step.mean, step.std)]
+
 class RecordStart(Callback):
-    "Keep which weights a training starts from, and in what precision it computes"
+    "Keep which weights a training starts from, and how it computes"
     order = 60  # After callbacks that change the precision
     facts = None
     def before_batch(self):
@@ -262,7 +270,8 @@ class RecordStart(Callback):
         mixed = torch.is_autocast_enabled(kind)
         precision = torch.get_autocast_dtype(kind) if mixed else last.dtype
         self.facts = {'weights': [weights_of(group) for group in groups],
-                      'precision': str(precision).removeprefix('torch.')}
+                      'precision': str(precision).removeprefix('torch.'),
+                      'normalization': normalization_of(self.learn.dls)}
 
 # %% ../nbs/10e_runs.ipynb #021
 def _reference(loss):

@@ -13,7 +13,7 @@ texts = {'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md', '
 machinery = {p.stem for p in nbs.glob('10*.ipynb')} | {'04a_spherical_codes', '09c_pictures'}  # lessons that nobody needs for using the package: last on the site, with their source folded
 
 use = {'Losses': '0[0-3]', 'Class vectors': '0[45]', 'Comparing losses': '09', 'Metrics, callbacks, data': '0[678]'}  # the other lessons by number, in the order of the site
-questions = ['pets', 'unbalanced', 'label_noise', 'like_classes', 'many_classes', 'calibration', 'gradient', 'mnist_norms', 'mnist_warped']  # experiments, in the order of the site; others come after them
+questions = ['pets', 'unbalanced', 'label_noise', 'few_images', 'like_classes', 'many_classes', 'calibration', 'gradient', 'mnist_norms', 'mnist_warped']  # experiments, in the order of the site; others come after them
 examples = runpy.run_path(nbs/'site'/'examples.py')['examples']
 
 # What a user types beside the losses: modules by heading, in the order in which they are likely to be typed
