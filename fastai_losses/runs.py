@@ -18,6 +18,7 @@ from torch import nn
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import Normalize,get_c
+from fastcore.foundation import L
 from fastai.learner import Learner
 from fastai.callback.progress import *
 from fastai.callback.schedule import *
@@ -133,6 +134,31 @@ def _own_facts(plan, job, own_plan, own_job):
     counts = class_counts(own_plan.dls).tolist()
     return {**facts, 'train_classes': [[str(name), n] for name,n in zip(names, counts)]}
 
+# %% ../nbs/10e_runs.ipynb #m02
+def _normalizing(dl):
+    "The steps that normalise the batches of a DataLoader"
+    return [o for o in getattr(dl.after_batch, 'fs', []) if isinstance(o, Normalize)]
+
+def normalization_of(
+    dls,  # DataLoaders
+):        # (means, standard deviations) of the channels; None if the batches are not normalised
+    "How batches of images are normalised"
+    steps = _normalizing(dls.valid)
+    return [o.flatten().tolist() for o in (steps[0].mean, steps[0].std)] if steps else None
+
+@contextmanager
+def own_normalization(
+    dls,   # DataLoaders
+    arch,  # Model that a learner is made with inside
+):
+    "Take away the normalisation that came with another model, and remember what comes with this"
+    for dl in dls.loaders:
+        others = [o for o in _normalizing(dl) if getattr(o, 'came_with', arch) != arch]
+        if others: dl.after_batch.fs = L(o for o in dl.after_batch.fs if o not in others)
+    there = [o for dl in dls.loaders for o in _normalizing(dl)]
+    yield
+    for o in (o for dl in dls.loaders for o in _normalizing(dl) if o not in there): o.came_with = arch
+
 # %% ../nbs/10e_runs.ipynb #011
 def width_of(
     loss,            # Any loss
@@ -150,7 +176,7 @@ def make_learner(
     asked = {'loss_func': copy.deepcopy(job.loss), 'metrics': copy.deepcopy(plan.metrics),
              'n_out': width_of(job.loss, get_c(plan.dls)), **_fresh(plan.kwargs)}
     arch = copy.deepcopy(plan.arch) if isinstance(plan.arch, nn.Module) else plan.arch
-    with SeedLayers(job.seed):
+    with SeedLayers(job.seed), own_normalization(plan.dls, plan.arch):
         try: learn = plan.learner(plan.dls, arch, **asked)
         except OSError as e: raise ConnectionError(f"could not make the learner for {job.name!r} "
             f"({type(e).__name__}: {e}). If its pretrained weights cannot be downloaded, pass "
@@ -249,14 +275,6 @@ def weights_of(
 )->str:
     "Twelve characters that tell whether two models have the same weights"
     return fingerprint([p.detach() for p in parameters])
-
-def normalization_of(
-    dls,  # DataLoaders
-):        # (means, standard deviations) of the channels; None if the batches are not normalised
-    "How batches of images are normalised"
-    steps = getattr(dls.valid.after_batch, 'fs', [])
-    for step in (o for o in steps if isinstance(o, Normalize)):
-        return [o.flatten().tolist() for o in (step.mean, step.std)]
 
 class RecordStart(Callback):
     "Keep which weights a training starts from, and how it computes"
