@@ -983,6 +983,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastai_losses/results.py'),
                                        'fastai_losses.results._among_all': ('results.html#_among_all', 'fastai_losses/results.py'),
                                        'fastai_losses.results._as_scored': ('results.html#_as_scored', 'fastai_losses/results.py'),
+                                       'fastai_losses.results._brief': ('results.html#_brief', 'fastai_losses/results.py'),
                                        'fastai_losses.results._candidates': ('results.html#_candidates', 'fastai_losses/results.py'),
                                        'fastai_losses.results._cautions': ('results.html#_cautions', 'fastai_losses/results.py'),
                                        'fastai_losses.results._claim': ('results.html#_claim', 'fastai_losses/results.py'),

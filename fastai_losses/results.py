@@ -527,13 +527,19 @@ def rates(self:ComparisonRecords)->list:  # Dicts: loss, lr, policy, and 'curve'
     return [{'lr': None, 'policy': None, **rate} for rate in rates.values()]
 
 # %% ../nbs/09b_results.ipynb #036b
+def _brief(value):
+    "A matrix, such as that of label noise, is told by its size"
+    matrix = isinstance(value, list) and value and isinstance(value[0], list)
+    return f'{len(value)} × {len(value[0])} matrix' if matrix else value
+
 def _settings(records, seeds):
     "What all runs have in common, as (name, value) pairs"
     first = records[0]
     began = {'precision': (first.get('start') or {}).get('precision'), 'body': first.get('body')}
     known = {name: value for name,value in began.items() if value is not None}
     versions = first.get('versions', {})
-    return list(flat({**first['settings'], 'seed': seeds, **known, 'versions': versions}))
+    told = flat({**first['settings'], 'seed': seeds, **known, 'versions': versions})
+    return [(name, _brief(value)) for name,value in told]
 
 def _scores_of(results):
     "The error rate and the validation scores that have a value"
