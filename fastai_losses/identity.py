@@ -163,6 +163,7 @@ def _module(d, o):
 def _by_pickling(d, o):
     "What pickle would write: a function that makes the object, its arguments and its state"
     if hasattr(o, '__wrapped__'): return d(o.__wrapped__)  # such as a function with a cache
+    if hasattr(o, 'before_call'): return d.all((type(o), _arguments(o)))  # of a random transform
     try: made = o.__reduce_ex__(4)
     except Exception: return d.cannot(o)
     if isinstance(made, str): return made
@@ -179,6 +180,7 @@ def _layers(d, o):
 def _arguments(o):
     "Attributes that are called as arguments of the constructor: what a random transform drew is not"
     named = {n for cls in type(o).__mro__[:-1] for n in _parameters(cls.__init__)}
+    if hasattr(o, 'before_call'): named.discard('split_idx')  # of the batch that it drew last
     return {n: v for n,v in vars(o).items() if n in named}
 
 def _parameters(f):

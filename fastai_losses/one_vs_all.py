@@ -122,9 +122,9 @@ class AsymmetricLoss(OneVsAllLoss):
     def yes(self, x): return F.softplus(-x, threshold=40)*power((-x).sigmoid(), self.gamma_yes)
 
     def no(self, x):
-        margin = x.new_tensor(self.no_margin).log()
-        cost = -torch.logaddexp(F.logsigmoid(-x), margin).clamp(max=0)
-        return cost*power((x.sigmoid() - self.no_margin).clamp(min=0), self.gamma_no)
+        if not self.no_margin: return F.softplus(x, threshold=40)*power(x.sigmoid(), self.gamma_no)
+        rest = ((-x).sigmoid() + self.no_margin).clamp(max=1)  # 1 - g_m
+        return -rest.log()*power(1 - rest, self.gamma_no)
 
     @property
     def proper(self): return not (self.gamma_yes or self.gamma_no or self.no_margin)

@@ -148,16 +148,16 @@ def normalization_of(
 
 @contextmanager
 def own_normalization(
-    dls,   # DataLoaders
-    arch,  # Model that a learner is made with inside
+    dls,  # DataLoaders that a learner is made with inside
 ):
-    "Take away the normalisation that came with another model, and remember what comes with this"
+    "Take away the normalisation that came with an earlier learner, and mark what comes with this"
     for dl in dls.loaders:
-        others = [o for o in _normalizing(dl) if getattr(o, 'came_with', arch) != arch]
-        if others: dl.after_batch.fs = L(o for o in dl.after_batch.fs if o not in others)
+        earlier = [o for o in _normalizing(dl) if getattr(o, 'of_a_learner', False)]
+        if earlier: dl.after_batch.fs = L(o for o in dl.after_batch.fs if o not in earlier)
     there = [o for dl in dls.loaders for o in _normalizing(dl)]
     yield
-    for o in (o for dl in dls.loaders for o in _normalizing(dl) if o not in there): o.came_with = arch
+    for dl in dls.loaders:
+        for o in _normalizing(dl): o.of_a_learner = o not in there
 
 # %% ../nbs/10e_runs.ipynb #011
 def width_of(
@@ -176,7 +176,7 @@ def make_learner(
     asked = {'loss_func': copy.deepcopy(job.loss), 'metrics': copy.deepcopy(plan.metrics),
              'n_out': width_of(job.loss, get_c(plan.dls)), **_fresh(plan.kwargs)}
     arch = copy.deepcopy(plan.arch) if isinstance(plan.arch, nn.Module) else plan.arch
-    with SeedLayers(job.seed), own_normalization(plan.dls, plan.arch):
+    with SeedLayers(job.seed), own_normalization(plan.dls):
         try: learn = plan.learner(plan.dls, arch, **asked)
         except OSError as e: raise ConnectionError(f"could not make the learner for {job.name!r} "
             f"({type(e).__name__}: {e}). If its pretrained weights cannot be downloaded, pass "

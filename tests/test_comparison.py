@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch,torchvision
 from fastai.data.all import (CategoryBlock,DataBlock,DataLoaders,IndexSplitter,ItemGetter,
-    TransformBlock)
+    Normalize,TransformBlock)
 from fastai.callback.core import Callback
 from fastai.callback.data import *  # weighted_dataloaders
 from fastai.learner import Learner
@@ -39,6 +39,18 @@ def dls():
     "Half of the digits, to be quick"
     whole = digits_dataloaders(size=8, bs=256)
     return with_datasets(whole, *(DatasetView(ds, range(0, len(ds), 2)) for ds in (whole.train_ds, whole.valid_ds)))
+
+@pytest.mark.parametrize('special', ({'noise': 0.3}, {'imbalance': 2.}, {'losses': {'a': lambda dls: (CrossEntropy(), long_tail(dls, 2, 0))}}, {}))
+def test_images_are_normalised_once(tmp_path, special):
+    "As `vision_learner` does it: where the training set has no such step. Some runs have a training set of their own"
+    seen = []
+    def learner(dls, arch, **kwargs):
+        if not dls.after_batch.fs.filter(lambda o: isinstance(o, Normalize)): dls.add_tfms([Normalize.from_stats([0.5]*3, [0.5]*3)], 'after_batch')
+        seen.append([sum(isinstance(o, Normalize) for o in dl.after_batch.fs) for dl in dls.loaders])
+        return small_learner(dls, arch, **kwargs)
+    data = digits_dataloaders(size=8, bs=256)
+    LossComparison(data, learner=learner, seeds=3, path=tmp_path, **{'losses': [CrossEntropy()], **special}).fine_tune(1, progress=False)
+    assert seen == [[1, 1]]*3
 
 @pytest.mark.parametrize('name', ('vision_learner', 'cnn_learner'))
 def test_makes_vision_learners(name):

@@ -214,7 +214,7 @@ def test_table_for_people():
     assert '<b>' not in records._repr_html_() and 'Better than' in shown
 
 @pytest.mark.parametrize('folder', ['pets', 'pets_seeds', 'pets_official', 'pets_warped',
-    'pets_heads_resnet18_own_rate', 'pets_fine_tuned_own_rate', 'label_noise_0.4'])
+    'pets_heads_resnet18_own_rate', 'pets_heads_efficientnet', 'pets_fine_tuned_own_rate'])
 def test_records_of_the_first_edition(folder):
     old = ComparisonRecords.load(kept/folder)
     assert set(old.differences().covers) <= {'seeds', 'nothing'}
