@@ -67,10 +67,10 @@ class ActivePassiveLoss(SoftmaxLoss):
         self.alpha,self.beta,self.gamma,self.log_zero = alpha,beta,gamma,log_zero
 
     def evidence(self, x, of=every):
-        e = x.log_softmax(-1)
-        costs = focal(e.clamp(min=-1e30), self.gamma)  # finite for a class that is ruled out by -inf
-        share = of(costs)/costs.sum(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        return -self.alpha*share - self.beta*self.log_zero*F.elu(of(e))
+        e = x.log_softmax(-1).clamp(min=-1e30)  # finite for a class that is ruled out by -inf
+        own,total = of(e),focal(e, self.gamma).sum(-1, keepdim=True)
+        share = focal(own, self.gamma)/total.clamp(min=torch.finfo(x.dtype).tiny)
+        return -self.alpha*share - self.beta*self.log_zero*F.elu(own)
     def penalty(self, e): return -e
 
     @property

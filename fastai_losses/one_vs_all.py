@@ -119,7 +119,9 @@ class AsymmetricLoss(OneVsAllLoss):
         check_number('no_margin', no_margin, least=0, below=1)
         self.gamma_yes,self.gamma_no,self.no_margin = gamma_yes,gamma_no,no_margin
 
-    def yes(self, x): return F.softplus(-x, threshold=40)*power((-x).sigmoid(), self.gamma_yes)
+    def yes(self, x):
+        costs = F.softplus(-x, threshold=40)
+        return costs*power((-x).sigmoid(), self.gamma_yes) if self.gamma_yes else costs
 
     def no(self, x):
         if not self.no_margin: return F.softplus(x, threshold=40)*power(x.sigmoid(), self.gamma_no)

@@ -130,7 +130,7 @@ def focal(
     gamma:float,   # At least 0; 0 is cross-entropy
 )->Tensor:         # The same shape
     "$-(1-s)^\\gamma\\log s$"
-    return -e*power(missing(e), gamma)
+    return -e*power(missing(e), gamma) if gamma else -e
 
 # %% ../nbs/01_probability.ipynb #034
 @delegates()
