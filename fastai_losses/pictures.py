@@ -126,15 +126,17 @@ def looks(
 
 # %% ../nbs/09c_pictures.ipynb #p36
 def bulk(
-    values,  # Numbers; missing ones are left out
-)->tuple:    # Lowest and highest value to show
+    values,   # Numbers; missing ones are left out
+    keep=(),  # Numbers that are shown wherever they are
+)->tuple:     # Lowest and highest value to show
     "Limits that hold all values but those far from the middle half"
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if not len(values): return 0., 1.
     q1,q3 = np.quantile(values, [0.25, 0.75])
     reach = 1.5*(q3 - q1) if q3 > q1 else np.inf
-    kept = values[(values >= q1 - reach) & (values <= q3 + reach)]
+    inside = (values >= q1 - reach) & (values <= q3 + reach)
+    kept = values[inside | np.isin(values, keep)]
     pad = 0.06*(kept.max() - kept.min()) or 0.05*abs(kept.max()) or 0.01
     return kept.min() - pad, kept.max() + pad
 
@@ -218,7 +220,7 @@ def difference_rows(
 # %% ../nbs/09c_pictures.ipynb #p50
 def _draw_differences(ax, rows, metric, baseline, share):
     "The differences from the baseline, with a line at 0"
-    limits = bulk([*rows.value, *rows.low, *rows.high, 0])
+    limits = bulk([*rows.value, *rows.low, *rows.high, 0], rows.value.head(1))
     ax.axvline(0, color='black', lw=1, ls=':')
     _draw_rows(ax, rows, limits)
     if share: ax.xaxis.set_major_formatter(lambda v, _: _tick(v, signed=True))
@@ -246,7 +248,7 @@ def end_rows(
 # %% ../nbs/09c_pictures.ipynb #p54
 def _draw_ends(ax, rows, metric, share):
     "Where each loss ended"
-    _draw_rows(ax, rows, bulk([*rows.value, *rows.low, *rows.high]))
+    _draw_rows(ax, rows, bulk([*rows.value, *rows.low, *rows.high], rows.value.head(1)))
     if share: ax.xaxis.set_major_formatter(lambda v, _: _tick(v))
     ax.set_title('After the last epoch')
     ax.set_xlabel(words(metric) + (' in percent' if share else ''))
@@ -322,7 +324,9 @@ def _frozen_epochs(results):
 
 def _draw_curves(ax, results, curves, styles, metric, share):
     "How the losses went, epoch by epoch"
-    limits = bulk(curves['mean'][curves.epoch >= curves.epoch.max()/2])
+    last = curves.groupby('loss')['mean'].last()
+    best = last.min() if lower_is_better(metric) else last.max()
+    limits = bulk(curves['mean'][curves.epoch >= curves.epoch.max()/2], [best])
     ends = _draw_lines(ax, curves, styles, short_names(results.loss.unique()))
     ax.set(ylim=limits, xlim=(0.8, curves.epoch.max() + 0.2))
     _label_lines(ax, ends, limits)
@@ -383,7 +387,7 @@ def _draw_rate(ax, rate):
     curve,tried = rate.get('curve') or {},pd.DataFrame(rate.get('tried') or [])
     if curve: lrs,values,marker = curve['lr'],np.asarray(curve['loss'], dtype=float),None
     else: lrs,values,marker = tried.lr,100*_column(tried, _error_of(tried)).to_numpy(),'o'
-    low,high = bulk(values)
+    low,high = bulk(values, [np.fmin.reduce(values, initial=np.inf)])
     ax.plot(lrs, values, color='black', marker=marker, ms=4, lw=1.2)
     failed = np.isnan(values)
     for lr in np.asarray(lrs)[failed]: ax.plot(lr, high, 'x', color=_grey, clip_on=False)

@@ -193,6 +193,17 @@ def test_nothing_to_draw(value):
     with pytest.raises(ValueError, match="no run finished an epoch with a value of 'error_rate'"):
         comparison_figure(results.assign(error_rate=value), table, 'error_rate', 'cross-entropy')
 
+@pytest.mark.parametrize('metric,ahead', (('error_rate', 0.05), ('accuracy', 0.95)))
+def test_the_best_is_never_beyond_the_picture(metric, ahead):
+    results = runs_of(['cross-entropy', *'abcdefg'])
+    results.loc[(results.loss == 'd') & (results.epoch == 2), metric] = ahead
+    table = table_of(results, metric).sort_values(metric, ascending=metric == 'error_rate')
+    differences,ends,curves = comparison_figure(results, table, metric, 'cross-entropy').axes
+    best = table.iloc[0]
+    assert best.loss == 'd'
+    for value,(low,high) in ((best.difference, differences.get_xlim()), (best[metric], ends.get_xlim()),
+                             (best[metric], curves.get_ylim())): assert low < value < high
+
 def test_infinite_values_are_left_out():
     results = runs_of(['cross-entropy', 'b'])
     results.loc[results.loss == 'b', 'nll_loss'] = np.inf
