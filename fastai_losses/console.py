@@ -6,7 +6,7 @@
 __all__ = ['compare_losses']
 
 # %% ../nbs/09e_console.ipynb #h3
-import re,signal,sys,threading
+import re,shlex,signal,sys,threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -364,6 +364,14 @@ def stopped_by_sigterm():
     try: yield
     finally: signal.signal(signal.SIGTERM, before)
 
+def stopped_at(
+    folder:Path|None,  # Of the records; None: there are none yet
+)->str:
+    "What to say when the program was stopped"
+    if folder is None: return "compare_losses: stopped before the first run."
+    return ("compare_losses: stopped. Finished runs are kept; the same command with "
+            f"--out {shlex.quote(str(folder))} --resume goes on from there.")
+
 # %% ../nbs/09e_console.ipynb #r6
 @call_parse
 def compare_losses(
@@ -391,7 +399,7 @@ def compare_losses(
     Photographs get a pretrained resnet18, four losses ('first'), 3 epochs (pets 1) and fastai's
     learning rate, unless you say otherwise. Digits, small images, texts and tables get a small
     model from scratch, all losses, a learning rate of 0.01, and 3 to 30 epochs, by their number."""
-    o = SimpleNamespace(**locals())
+    o,comparison = SimpleNamespace(**locals()),None
     print_anything()
     try:
         with stopped_by_sigterm():
@@ -400,6 +408,5 @@ def compare_losses(
             comparison = comparison_from(o, start)
             train_all(o, comparison, start.defaults)
             show_results(o, comparison, about(o, start, comparison))
-    except KeyboardInterrupt: sys.exit("compare_losses: stopped. Finished runs are kept, and "
-        "--out FOLDER --resume goes on from there.")
+    except KeyboardInterrupt: sys.exit(stopped_at(comparison and comparison.path))
     except (ValueError, TypeError, OSError, RuntimeError) as e: sys.exit(f"compare_losses: {e}")

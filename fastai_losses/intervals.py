@@ -220,15 +220,17 @@ def replay(
 def seeds_needed(
     difference:np.ndarray,  # (S, N) or (S,) differences between two losses, at least two seeds
     level:float,            # Of the interval
+    more_items:float=1.,    # How many times as many items there are then
     most:int=1000,          # Give up there
 )->int|None:                # None: more than `most`, or no number of seeds is enough
-    "About how many seeds would tell the two apart with the same items"
+    "About how many seeds would tell the two apart"
     values = _stacked({'': difference})[0]
     tail = (1 - level)/2
     v_seeds,of_items = values.mean(-1).var(ddof=1),0.
     if values.shape[1] > 1:
         _,v_i,v_e = variances(values)
-        of_items = stdtrit(telling_items(values), tail)**2*max(v_i - v_e, 0)
+        t_items = stdtrit(more_items*telling_items(values), tail)
+        of_items = t_items**2*max(v_i - v_e, 0)/more_items
     seeds = np.arange(2, most + 1)
     enough = stdtrit(seeds - 1, tail)**2*v_seeds/seeds + of_items < values.mean()**2
     return int(seeds[enough][0]) if enough.any() else None

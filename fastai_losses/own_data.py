@@ -97,8 +97,8 @@ def checked(
 )->Understood:  # The same; a ValueError if no model can be trained and judged on it
     "Check that there are two classes or more, and that each that validates also trains"
     counts,trains = Counter(data.labels),Counter(data.labels[~data.valid])
-    if len(counts) < 2: raise ValueError(f"There is only one class ({few_of(counts)}). "
-        "A classification needs at least 2.")
+    if len(counts) < 2: raise ValueError('. '.join((f"There is only one class ({few_of(counts)})",
+        *data.notes, "A classification needs at least 2: add items of another class.")))
     if max(counts.values()) == 1: raise ValueError(f"Each of the {len(counts):,} items "
         "has a label of its own. Expected classes of several items.")
     if not data.valid.any(): raise ValueError(f"None of the {len(data.labels):,} items validates "
@@ -115,16 +115,15 @@ def never_validated(
     "Say which classes have no validation item"
     rest = sorted(set(data.labels) - set(data.labels[data.valid]))
     classes = counted(len(rest), 'class', 'classes')
-    return [f"no validation items for {classes}: {few_of(rest)}"] if rest else []
+    return [f"no validation items, so no errors, for {classes}: {few_of(rest)}"] if rest else []
 
 # %% ../nbs/09a_own_data.ipynb #m21
 def class_folders(
     folder:Path,
-)->dict:  # Sorted image files by the name of the subfolder; subfolders without images are left out
+)->dict:  # Sorted image files by the name of the subfolder
     "Find the images of each class in a folder with one subfolder a class"
     subfolders = sorted(o for o in folder.iterdir() if o.is_dir() and not o.name.startswith('.'))
-    found = {o.name: sorted(get_image_files(o)) for o in subfolders}
-    return {name: files for name,files in found.items() if files}
+    return {o.name: sorted(get_image_files(o)) for o in subfolders}
 
 def folder_parts(
     path:Path,
@@ -133,8 +132,8 @@ def folder_parts(
     held = next((name for name in ('valid', 'val', 'test') if (path/name).is_dir()), None)
     train = class_folders(path/'train') if (path/'train').is_dir() else {}
     if held and (path/'train').is_dir(): return train,class_folders(path/held),f'the folder {held}'
-    if train: raise ValueError(f"{path} has train/ but no valid/, val/ or test/. Add one of them, "
-        f"or give {path/'train'} to validate on a random fifth of it.")
+    if any(train.values()): raise ValueError(f"{path} has train/ but no valid/, val/ or test/. "
+        f"Add one of them, or give {path/'train'} to validate on a random fifth of it.")
     return class_folders(path),None,'a random fifth'
 
 # %% ../nbs/09a_own_data.ipynb #m23
@@ -190,15 +189,17 @@ def understand_folder(
 )->Understood:
     "Find the images of a folder, their classes, and which of them validate"
     train,held,split = folder_parts(path)
-    if not train: raise ValueError(no_classes(path/'train' if held is not None else path))
-    if held is not None and not held: raise ValueError(no_classes(path/split.split()[-1]))
+    for part,folder in ((train, 'train' if held is not None else ''), (held, split.split()[-1])):
+        if part is not None and not any(part.values()): raise ValueError(no_classes(path/folder))
     parts = [(False, train), (True, held or {})]
+    empty = [label for _,part in parts for label,files in part.items() if not files]
     rows = [(file, label, validates) for validates,part in parts
             for label,files in part.items() for file in files]
     files,labels,valid = (list(o) for o in zip(*rows))
     keep,notes = usable(files, labels)
     kept,labels = pd.DataFrame({'input': files})[keep],np.array(labels)[keep]
     valid = np.array(valid)[keep] if held else random_fifth(labels, seed)
+    if empty: notes = [*notes, f"no images in {counted(len(empty), 'folder')}: {few_of(empty)}"]
     return Understood(path, 'images', kept, labels, valid, split, notes=tuple(notes))
 
 # %% ../nbs/09a_own_data.ipynb #m31
@@ -435,7 +436,7 @@ def image_inputs(
     missing = [o for o,file in zip(values[name], files) if not file.is_file()]
     if missing: raise FileNotFoundError(
         f"{len(missing):,} of {len(files):,} files in column {name!r} do not exist: "
-        f"{few_of(missing)}. Paths must be absolute, or relative to {folder}.")
+        f"{few_of(missing)}. Paths must be absolute, or relative to {folder.resolve()}.")
     keep,notes = usable(files, list(labels))
     return pd.DataFrame({'input': files}),keep,notes
 
@@ -472,12 +473,15 @@ def table_inputs(
 )->tuple:                 # (frame of numbers and categories, (N,) True for items to keep, notes)
     "Make numbers and categories of a table's columns"
     columns,dropped = {},[]
-    for name in values:
+    roles = {name: role_of(values[name]) for name in values}
+    for name,role in roles.items():
         numbers = numbers_of(values[name])
-        role = role_of(values[name])
         if numbers is not None and numbers[~valid].notna().any(): columns |= filled(numbers, valid)
         elif numbers is None and role in ('category', 'image'): columns[name] = values[name]
         else: dropped.append(name)
+    empty = [name for name in dropped if roles[name] == 'empty']
+    if empty == list(values): raise ValueError(f"Nothing to learn from: {few_of(empty)} "
+        "is empty in all rows. Fill it in, or add columns.")
     if not columns: raise ValueError(f"No column has numbers or repeated values "
         f"({few_of(dropped)}). For texts say kind='text' (--kind text).")
     which = f"{'column' if len(dropped) == 1 else 'columns'} {few_of(dropped, 8)}"
@@ -502,6 +506,9 @@ def understand_csv(
     valid,split = which_validate(table, labels, seed)
     inputs,keep,notes = _inputs[kind](table[columns], path.parent, labels, valid)
     what = counted(len(columns), 'column') if kind == 'table' else f'column {columns[0]!r}'
+    rest = [o for o in table if kind == 'table' and input is None and o not in (*columns, label)]
+    ids = [o for o in rest if numbers_rows(table[o], o)]
+    if ids: notes = [*notes, f"left out the column {few_of(ids)}, which only numbers the rows"]
     told = f'labels in {label!r}, {kind} in {what}'
     return Understood(path.parent, kind, inputs[keep], labels[keep].to_numpy(), valid[keep],
                       split, told, tuple(notes))
@@ -610,7 +617,8 @@ def dataloaders_of(
     "Make DataLoaders of what was understood"
     size = kwargs.pop('size', None)
     if size is not None and data.kind != 'images':
-        raise ValueError(f"size={size} is for images, the data are a {data.kind}. Leave it out.")
+        raise ValueError(f"size={size} is for images, but these data are of the kind {data.kind!r}. "
+            "Leave it out.")
     if size is not None: kwargs['size'] = size
     return _makers[data.kind](data, batch_size(int((~data.valid).sum()), bs), **kwargs)
 
@@ -627,5 +635,5 @@ def dataloaders_from(
 )->DataLoaders:
     "Make DataLoaders of your own data; a ValueError or FileNotFoundError says what is wrong"
     data = understand(path, kind, input, label, seed)
-    for note in data.notes: warnings.warn(note)
+    for note in data.notes: warnings.warn(note, stacklevel=2)
     return dataloaders_of(data, bs=bs, size=size, **kwargs)

@@ -188,6 +188,11 @@ def different_settings(
     return [(k, a.get(k), b.get(k)) for k in {**a, **b} if k != 'seed' and a.get(k) != b.get(k)]
 
 # %% ../nbs/10b_records.ipynb #022
+def _told(name, a, b):
+    "How a setting differs; two fingerprints say no more than that it does"
+    if all(re.fullmatch('[0-9a-f]{12}', str(o)) for o in (a, b)): return f"{name} differ"
+    return f"{name} was {a!r} there and is {b!r} here"
+
 def check_alike(
     records:list,      # Runs that are to stand in one table
     settings:dict=None,# Those that they should have; None: those of the first
@@ -203,7 +208,7 @@ def check_alike(
         if differing: raise ValueError(
             f"the run {r['loss']!r} (seed {r['settings']['seed']}, started {r['started']}) "
             "was made with other settings, so it cannot be compared: "
-            + '; '.join(f"{name} was {a!r} there and is {b!r} here" for name,a,b in differing)
+            + '; '.join(_told(*o) for o in differing)
             + ". Choose another folder, or the same settings")
 
 # %% ../nbs/10b_records.ipynb #025

@@ -360,26 +360,31 @@ def _how_many(seeds, now):
 def _to_tell(apart, names, level, words):
     "About what it would take to tell two losses apart"
     gap = abs(apart.mean())
-    if words.is_zero(gap): return f"{names[0]} and {names[1]} are equal on these data."
+    if words.is_zero(gap): return f"No difference between {names[0]} and {names[1]} was seen."
     start = (f"To tell {names[0]} from {names[1]}, if they really differ by {words.gap(gap)}, ")
     seeds = seeds_needed(apart, level)
     more_seeds = apart.ndim == 1 or seeds and seeds > len(apart)
     if more_seeds: return f"{start}would take {_how_many(seeds, len(apart))}."
     now = apart.shape[1]
-    items = max(items_needed(apart, level), 1.5*now)
+    items = max(2*items_needed(apart, level), 1.5*now)  # leaves room for the luck of the seeds
     if items > 1e6: return f"{start}would take more than a million validation items."
+    seeds = seeds_needed(apart, level, items/now)
+    and_seeds = '' if seeds and seeds <= len(apart) else f", and {_how_many(seeds, len(apart))}"
     return (f"{start}would take more validation items: about {float(f'{items:.1g}'):,.0f} in place "
-            f"of {now:,}. More seeds alone would not do.")
+            f"of {now:,}{and_seeds}. More seeds alone would not do.")
 
 # %% ../nbs/09b_results.ipynb #v12
 def _cautions(records, covers):
     "What limits the claims"
+    if covers == 'seeds and items': yield ("The intervals cover the luck of the seeds and that of "
+        "the validation items.")
     if covers == 'items': yield "The intervals cover the luck of the validation items alone."
     if covers == 'seeds': yield ("The intervals cover the luck of the seeds, not that of the "
         "validation items, whose outcomes are not on record for this score.")
-    lr = records[0]['settings'].get('lr')
-    if not isinstance(lr, list) and lr != 'find': yield ("All losses were trained with the same "
-        "learning rate; the order may be another if each has a rate that suits it.")
+    lr,several = records[0]['settings'].get('lr'),len({r['loss'] for r in records}) > 1
+    one_rate = several and not isinstance(lr, list) and lr != 'find'
+    if one_rate: yield ("All losses were trained with the same learning rate; the order may be "
+        "another if each has a rate that suits it.")
 
 # %% ../nbs/09b_results.ipynb #v30
 def _guessing(records, outcomes, judged, metric, words):
@@ -387,14 +392,19 @@ def _guessing(records, outcomes, judged, metric, words):
     done = [r for r in records if r['status'] == 'finished']
     if metric != 'error_rate' or not _same_items(done) or item_classes(done[0]) is None: return
     names,classes = item_classes(done[0])
-    most = np.bincount(classes[classes >= 0], minlength=1).argmax()
+    counts = np.bincount(classes[classes >= 0], minlength=1)
+    most = counts.argmax()
     wrong = np.where(classes < 0, np.nan, classes != most)
     level = corrected_level(len(judged) + 1)
     apart = [interval(values_of(outcomes[name]) - wrong, level) for name in judged]
-    if any(i.high < 0 for i in apart): return
-    yield (f"No loss is surely better than always answering {names[most]!r}, the most frequent "
-           f"class, which has an error rate of {words.value(np.nanmean(wrong))}: what was trained "
-           "may only guess. Train longer, or with another learning rate, before you compare.")
+    alone = [interval(values_of(outcomes[name])) for name in judged]
+    guessed = np.nanmean(wrong)
+    if any(i.high < 0 for i in apart) or any(i.high < guessed for i in alone): return
+    tied = (counts == counts[most]).sum() > 1
+    is_most = 'no rarer than another' if tied else 'the most frequent class'
+    yield (f"No loss is surely better than always answering {names[most]!r}, {is_most}, which has "
+           f"an error rate of {words.value(guessed)}: what was trained may only guess. Train "
+           "longer, or with another learning rate, before you compare.")
 
 # %% ../nbs/09b_results.ipynb #v27
 def _missing(records, outcomes):
@@ -411,6 +421,11 @@ def _missing(records, outcomes):
     if raced and dropped: yield f"Dropped by the race, with the number of seeds: {listed(dropped)}."
 
 # %% ../nbs/09b_results.ipynb #v14
+def _one_loss(outcomes, name, words):
+    "What one loss says"
+    yield (f"One loss, with nothing to compare it with: {name}. Its {words.metric} is "
+           f"{words.value(_mean(outcomes[name]))}.")
+
 def _one_seed(outcomes, best, words):
     "What one seed says: an order"
     yield ("One seed shows an order and no more, so nothing is claimed. The best "
@@ -454,9 +469,8 @@ def _findings(self:ComparisonRecords, outcomes, base, metric):
     if not judged: return ["No loss finished all of its runs, so nothing can be compared."]
     can,cannot = _candidates(outcomes, judged, metric, self._level())
     words = Words(metric, [_mean(outcomes[name]) for name in judged])
-    if len(outcomes) == 1: return [f"One loss, with nothing to compare it with: {can[0]}. "
-                                   f"Its {words.metric} is {words.value(_mean(outcomes[can[0]]))}."]
-    if max(map(len, outcomes.values())) == 1: found = _one_seed(outcomes, can[0], words)
+    if len(outcomes) == 1: found = _one_loss(outcomes, can[0], words)
+    elif max(map(len, outcomes.values())) == 1: found = _one_seed(outcomes, can[0], words)
     else: found = _several_seeds(outcomes, base, metric, self._level(), can, cannot, words)
     guessed = _guessing(self.records, outcomes, judged, metric, words)
     covers = interval(values_of(outcomes[can[0]])).covers
@@ -468,6 +482,7 @@ def by_class(self:ComparisonRecords)->pd.DataFrame:
     """Error rate of each loss by class, over the seeds that all have finished. Index: class; columns: `items`,
     then one for each loss. ValueError if the records do not hold items with a class"""
     done = [r for r in self.records if r['status'] == 'finished']
+    if not done: raise ValueError("no run has finished yet: `fine_tune` makes runs")
     if not _same_items(done) or item_classes(done[0]) is None: raise ValueError(
         "the records do not say which items of which class were wrong, as those of older versions "
         "and of items without a single class. Train the comparison again in a new folder")
@@ -496,7 +511,8 @@ def __repr__(self:ComparisonRecords):
     if not self.records: return f'{type(self).__name__}: no runs yet'
     table = self._readable(brief_columns)
     table.loss = table.loss.str.ljust(table.loss.str.len().max())
-    note = 'In brackets: 95 % intervals; those of the differences hold all together.'
+    several = '; those of the differences hold all together'*(len(table) > 1)
+    note = f'In brackets: 95 % intervals{several}.'
     lines = [self.title, self.verdict(), '', table.to_string(), note*('[' in table.to_string())]
     return '\n'.join(line for line in lines if line is not None).rstrip('\n')
 

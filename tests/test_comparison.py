@@ -204,7 +204,7 @@ def halves(model): return [params(model[0]), params(model[1])]
     ids=lambda o: ', '.join(o))
 def test_other_drawing_of_batches_is_another_run(tmp_path, other):
     train(weighted(), tmp_path, learner=linear)
-    with pytest.raises(ValueError, match='data.loaders was'):
+    with pytest.raises(ValueError, match='data.loaders differ'):
         train(weighted(**other), tmp_path, learner=linear)
 
 def test_an_edited_helper_is_another_run(dls, tmp_path):

@@ -81,7 +81,7 @@ def test_stops_within_seconds_and_goes_on(tmp_path, stop):
     p.send_signal(stop)
     _,error = p.communicate(timeout=10)
     assert time.monotonic() - start < 10 and p.returncode != 0
-    assert 'compare_losses: stopped. Finished runs are kept' in error and 'Traceback' not in error
+    assert f'Finished runs are kept; the same command with --out {out} --resume goes on' in error and 'Traceback' not in error
     kept = {f: f.read_bytes() for f in out.glob('*.json')}
     more = console(*args, '--resume', cwd=tmp_path)
     assert more.returncode == 0, more.stderr

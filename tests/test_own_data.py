@@ -84,7 +84,17 @@ def test_folder_with_a_csv_file(tmp_path):
 def test_a_class_with_one_image_trains(tmp_path):
     data = understand(folder(tmp_path, a=10, b=10, c=1))
     assert not data.valid[data.labels == 'c'].any()
-    assert data.notes == ('no validation items for 1 class: c',)
+    assert data.notes == ('no validation items, so no errors, for 1 class: c',)
+
+def test_folders_without_images_are_named(tmp_path):
+    folder(tmp_path, a=10, b=10)
+    (tmp_path/'c').mkdir()
+    assert understand(tmp_path).notes == ('no images in 1 folder: c',)
+
+def test_what_was_left_out_is_named_where_one_class_is_left(tmp_path):
+    folder(tmp_path, a=1, b=10)
+    (tmp_path/'a'/'00.png').write_bytes(b'no image')
+    with pytest.raises(ValueError, match='only one class .*that cannot be opened: a/00.png.*add items'): understand(tmp_path)
 
 def test_images_that_cannot_be_used_are_named_and_counted(tmp_path):
     folder(tmp_path, a=10, b=10)
@@ -149,6 +159,15 @@ def test_is_it_a_regression(tmp_path):
     named = csv(tmp_path, {'size': [1, 2]*2500, 'label': np.arange(5000)/7})
     with pytest.raises(ValueError, match="5,000 different numbers: is it a regression"): understand(named)
     with pytest.raises(ValueError, match="a label of its own"): understand(named, label='label')
+
+def test_a_column_that_numbers_the_rows_is_left_out_and_named(tmp_path):
+    data = understand(csv(tmp_path, {'id': numbers, 'age': numbers, 'label': labels}))
+    assert list(data.inputs) == ['age'] and data.notes == ('left out the column id, which only numbers the rows',)
+    assert not understand(csv(tmp_path, {'id': numbers, 'age': numbers, 'label': labels}), input='age').notes
+
+def test_an_empty_column_alone(tmp_path):
+    path = csv(tmp_path, {'text': ['']*40, 'label': labels})
+    with pytest.raises(ValueError, match='text is empty in all rows'): understand(path)
 
 # CSV files: labels and validation
 

@@ -186,6 +186,12 @@ def test_verdict_says_when_all_losses_only_guess():
     assert 'always answering' not in said(pair(0.4)) and 'always answering' not in said(runs('a', 0.6 + luck))
     one = [r for r in pair(0.52) if r['settings']['seed'] == 0]
     assert said(one).startswith('No loss is surely better than always answering')
+    alone = said(with_items('a', bits(0.52), 0, classes))
+    assert alone.startswith('No loss is surely better than always answering') and 'nothing to compare it with: a' in alone
+    two = [r for r in pair(0.4) if r['settings']['seed'] < 2]
+    assert 'always answering' not in said(two), 'the intervals of the table are below it, each alone'
+    even = said(with_items('a', bits(0.667), 0, np.repeat([0, 1, 2], 1000)))
+    assert "always answering '0', no rarer than another, which has an error rate of 66.67 %" in even
     half = [*pair(0.52)[:5], *pair(0.4)[5:]]
     assert 'always answering' not in said(half), 'one of them has learnt something'
 
@@ -205,6 +211,7 @@ def test_errors_by_class():
     assert table['a'].tolist() == pytest.approx([0.5, 0.75, 0.5])
     with pytest.raises(ValueError, match='do not say which items of which class'):
         ComparisonRecords(with_items('a', wrong)).by_class()
+    with pytest.raises(ValueError, match='no run has finished yet'): ComparisonRecords([]).by_class()
 
 def test_table_for_people():
     records = ComparisonRecords([*runs('base', 0.3 + luck), *runs('<b>', 0.2 + luck/2)])
