@@ -407,6 +407,6 @@ def compare_losses(
             start = start_known(o) if data in DATA_SETS else start_own(o)
             comparison = comparison_from(o, start)
             train_all(o, comparison, start.defaults)
-            show_results(o, comparison, about(o, start, comparison))
+            show_results(o, comparison, f'{data}: {about(o, start, comparison)}')
     except KeyboardInterrupt: sys.exit(stopped_at(comparison and comparison.path))
     except (ValueError, TypeError, OSError, RuntimeError) as e: sys.exit(f"compare_losses: {e}")

@@ -49,7 +49,7 @@ def test_a_table_from_the_first_line_to_the_winner(tmp_path):
     assert 'about' in done.stdout and ComparisonRecords.load(out).verdict()[:30] in done.stdout
     records = [json.loads(f.read_text()) for f in out.glob('*.json')]
     assert len(records) == 8 and {r['status'] for r in records} == {'finished'}
-    assert first in (out/'report.html').read_text().replace('&#39;', "'")
+    assert f"{tmp_path/'table.csv'}: {first}" in (out/'report.html').read_text().replace('&#39;', "'")
     printed = [line for line in done.stdout.splitlines()[1:] if '|' not in line]  # no bars
     assert max(len(line.replace('\\u2212', '-')) for line in printed if str(tmp_path) not in line) <= 100
     assert (out/'plot.png').stat().st_size > 10_000 and (out/'report.html').stat().st_size > 10_000
