@@ -55,6 +55,12 @@ def test_pages(site, pages):
         assert '$' not in text and '**' not in text and '](' not in text, f'{path.name} has raw markdown'
     assert len(pages[(site/'index.html').resolve()].find_all(class_='arithmatex')) > 20
 
+def test_pictures_are_saved():
+    for notebook in [*(root/'nbs').glob('*.ipynb'), *(root/'nbs'/'experiments').glob('*.ipynb')]:
+        for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells']:
+            if '#| fig-alt' in ''.join(cell['source']): assert 'image/png' in json.dumps(cell['outputs']), (
+                f"{notebook.name}, cell {cell['id']}: no picture is saved. Run the notebook and save it")
+
 def test_reference(pages):
     import fastai_losses.all as everything
     reference = {p.stem: page for p,page in pages.items() if p.parent.name == 'reference'}
