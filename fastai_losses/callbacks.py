@@ -147,6 +147,9 @@ class ScheduleLoss(Callback):
     def __init__(self,
         **schedules  # Function of a number from 0 to 1, for each argument of the loss by name
     ):
+        wrong = [f'{name}={o!r}' for name,o in schedules.items() if not callable(o)]
+        if wrong: raise TypeError(f"a schedule is a function of the share of training done, got "
+            f"{wrong[0]}. A value that stays is an argument of the loss")
         self.schedules = schedules
 
     def before_fit(self):

@@ -26,7 +26,7 @@ from fastai.tabular.core import TabDataLoader
 from fastai.vision.learner import vision_learner
 from .callbacks import check_metrics
 from .catalogue import first_losses
-from .core import ClassificationLoss
+from .core import ClassificationLoss,check_length
 from .fair_starts import seed_run
 from .identity import data_facts,identity,loss_identity
 from .intervals import number_of_looks
@@ -596,7 +596,10 @@ def _takes_several(loss):
 def _check_losses(losses, n_classes):
     "Errors that would come after an hour"
     for name,loss in losses.items():
-        decoded_error_rate(loss)  # a TypeError for what cannot decode
+        try: decoded_error_rate(loss)
+        except TypeError as e: raise TypeError(f"loss {name!r}: {e}") from None
+        weight = loss.weight if isinstance(loss, ClassificationLoss) else None
+        check_length(f"weight of loss {name!r}", weight, n_classes)
         if getattr(loss, 'n_classes', None) not in (None, n_classes): raise ValueError(
             f"loss {name!r} is for {loss.n_classes} classes, the data have {n_classes}")
     several = [name for name,loss in losses.items() if _takes_several(loss)]
@@ -670,6 +673,15 @@ def _made_losses(comparison):
         "batches, or a smaller ratio")
     return {name: made_loss(o, dls)[0] if makes_loss(o) else o for name,o in losses.items()}
 
+def _warn_of_sizes(comparison):
+    "Warn of losses that know how many items each class has, where a long tail changes that"
+    def knows(o): return isinstance(o, ClassificationLoss) and (o.of_data or o.weight is not None)
+    names = [name for name,o in comparison.losses.items() if knows(o)]
+    if comparison.imbalance is not None and names: warnings.warn(
+        f"{', '.join(names)}: made before imbalance={comparison.imbalance:g} thins the training "
+        "set, so it does not know the new sizes of the classes. Pass a function that makes it for the "
+        "thinned data, such as LogitAdjustedLoss.from_dls, without calling it", stacklevel=4)
+
 def _check(comparison):
     "Errors in what a comparison was given"
     check_names(comparison.losses, comparison.seeds_to_run)
@@ -678,6 +690,7 @@ def _check(comparison):
         "function of (name, seed) that makes the callbacks of one run: each run needs its own")
     if comparison.noise is not None: transition_matrix(comparison.noise, comparison.n_classes)
     _check_losses(_made_losses(comparison), comparison.n_classes)
+    _warn_of_sizes(comparison)
     if comparison.keep not in (None, 'best', 'all'): raise ValueError(
         f"keep must be 'best', 'all' or None, got {comparison.keep!r}")
     if comparison.threads is not None: _at_least('threads', comparison.threads, 1)

@@ -6,7 +6,7 @@
 __all__ = ['every', 'ClassificationLoss']
 
 # %% ../nbs/00_core.ipynb #003
-import copy,inspect,math,warnings
+import copy,inspect,math,reprlib,warnings
 from numbers import Integral,Real
 import torch
 from fastai.torch_core import TensorBase
@@ -353,9 +353,12 @@ def check_weight(
     "Class weights as a tensor; an error if they are not finite numbers of at least 0"
     if isinstance(weight, (Real, str)): raise TypeError(
         f"{name} must hold one number for each class, got {weight!r}")
+    if hasattr(weight, 'train_ds'): raise TypeError(f"{name} must hold one number for each class, "
+        "got DataLoaders. To make a loss for them, write NameOfTheLoss.from_dls(dls)")
     try: weight = torch.as_tensor(weight).detach().clone()
     except (TypeError, ValueError, RuntimeError) as e: raise TypeError(
-        f"{name} must be a tensor, an array or a list of numbers, got {weight!r} ({e})") from None
+        f"{name} must be a tensor, an array or a list of numbers, got {reprlib.repr(weight)} ({e})"
+        ) from None
     if weight.is_complex(): raise TypeError(f"{name} must hold real numbers, got {weight.dtype}")
     if not weight.is_floating_point(): weight = weight.to(torch.get_default_dtype())
     if weight.ndim != 1 or not len(weight): raise ValueError(
@@ -429,6 +432,7 @@ def _misfit(loss, x, y, n_classes):
     items,kind = tuple(x.shape[:-1]),'class probabilities' if y.is_floating_point() else 'labels'
     advice = '. Segmentation outputs (N, C, H, W) need axis=1'
     if len(items) < 2 or loss.axis != -1: advice = ''
+    if kind == 'labels' and list(y.shape) == [*items, n_classes]: advice += '. Make floats of them'
     return ValueError(f"targets do not fit outputs of shape {tuple(x.shape)}, with the classes put "
         f"last: got {kind} ({y.dtype}) of shape {tuple(y.shape)}, expected integers of shape {items} "
         f"or floats of shape {(*items, n_classes)}{advice}")

@@ -228,7 +228,7 @@ def loss_of(
 def refuse_class(loss):
     "TypeError for a class in place of a loss"
     if isinstance(loss, type): raise TypeError(
-        f"got the class {loss.__name__}, expected a loss: pass {loss.__name__}()")
+        f"got the class {loss.__name__}, expected a loss: pass {loss.__name__}(...)")
 
 def _decoding(loss):
     "The same loss; a TypeError if it cannot decode outputs"

@@ -411,8 +411,11 @@ def _missing(records, outcomes):
     "Which losses did not finish, and which were dropped by a race"
     late = _unfinished(records, outcomes)
     def how(name):
-        states = {r['status'] for r in records if r['loss'] == name} - {'finished'}
-        return f"{name} ({' and '.join(sorted(states)) or f'{len(outcomes[name])} of {most} seeds'})"
+        others = [r for r in records if r['loss'] == name and r['status'] != 'finished']
+        if not others: return f"{name} ({len(outcomes[name])} of {most} seeds)"
+        states = ' and '.join(sorted({r['status'] for r in others}))
+        reasons = [' '.join(r['reason'].split()) for r in others if r.get('reason')]
+        return f"{name} ({': '.join([states, *(textwrap.shorten(o, 150) for o in reasons[:1])])})"
     most = max(map(len, outcomes.values()))
     if late: yield f"Not judged, since runs did not finish: {listed(map(how, late))}."
     raced = _raced(records)

@@ -85,7 +85,8 @@ def terms_of(loss): return loss.terms if isinstance(loss, LossSum) else [(1., lo
 @patch
 def __mul__(self:ClassificationLoss, factor):
     "The loss times a number, as a sum of one term"
-    if not isinstance(factor, Real): return NotImplemented
+    if not isinstance(factor, Real): raise TypeError("a loss can be multiplied by a number, "
+        f"got {type(factor).__name__}. To add two losses up, write a + b")
     return LossSum(*((factor*f, loss) for f,loss in terms_of(self)))
 
 @patch
@@ -95,7 +96,6 @@ def __rmul__(self:ClassificationLoss, factor): return self*factor
 def __add__(self:ClassificationLoss, other):
     "The sum of two losses"
     if isinstance(other, Real) and other == 0: return self
-    if not isinstance(other, ClassificationLoss): return NotImplemented
     return LossSum(*terms_of(self), *terms_of(other))
 
 @patch

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from .core import every
-from .core import check_kind,check_number,check_weight,full_precision,readable
+from .core import check_kind,check_length,check_number,check_weight,full_precision,readable
 from .probability import SoftmaxLoss
 from .views import class_counts,class_names
 
@@ -40,13 +40,15 @@ def counts_of(
 def class_weights(
     dls_or_counts,       # DataLoaders, or (C,) numbers of training items
     how:str='balanced',  # 'balanced', or 'effective' (arXiv 1901.05555)
-    beta:float=0.999,    # In [0, 1), for 'effective': 0 weights all alike, near 1 is 'balanced'
+    beta:float=0.999,    # In [0, 1), for 'effective': 0 all alike, near 1 a multiple of 'balanced'
 )->Tensor:               # (C,) weights
     "Class weights for any loss, larger for classes with fewer training items"
     check_number('beta', beta, least=0, below=1)
     counts = counts_of(dls_or_counts).double()
     if how == 'balanced': weights = counts.sum()/(len(counts)*counts)
     elif how == 'effective':
+        if (counts < 1).any(): raise ValueError("effective weights need numbers of items, of at "
+            f"least 1, got {counts.tolist()[:5]}. Give counts, not shares")
         effective = (1 - beta**counts)/(1 - beta)
         weights = len(counts)/effective/(1/effective).sum()
     else: raise ValueError(f"how must be 'balanced' or 'effective', got {how!r}")
@@ -79,6 +81,7 @@ class LogitAdjustedLoss(SoftmaxLoss):
     def activation(self, x):
         "Class probabilities as if all classes were equally frequent"
         x = full_precision(x).movedim(self.axis, -1)
+        check_length('prior', self.prior, x.shape[-1])
         return (x - self.shift(x) if self.after else x).softmax(-1).movedim(-1, self.axis)
 
     @property

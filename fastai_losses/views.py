@@ -136,8 +136,8 @@ def hold_out(
 
 # %% ../nbs/10a_views.ipynb #018
 def _symmetric(rate, n_classes):
-    if not 0 <= rate <= 1: raise ValueError(
-        f"noise must be a rate in [0, 1] or a transition matrix, got {rate}")
+    if not isinstance(rate, Real) or not 0 <= rate <= 1: raise ValueError(
+        f"noise must be a rate in [0, 1] or a transition matrix, got {rate!r}")
     other = rate/(n_classes - 1)
     return np.full((n_classes, n_classes), other) + np.eye(n_classes)*(1 - rate - other)
 
@@ -215,11 +215,18 @@ def count_labels(
     "How many items each class has; labels that are no class do not count"
     return np.bincount(labels[(labels >= 0) & (labels < n_classes)], minlength=n_classes)
 
+# %% ../nbs/10a_views.ipynb #t02d
+def check_dataloaders(dls):
+    "TypeError for a dataset or a single DataLoader"
+    if not hasattr(dls, 'train_ds'): raise TypeError("expected fastai DataLoaders, such as `dls` "
+        f"or `learn.dls`, got {type(dls).__name__}")
+
 # %% ../nbs/10a_views.ipynb #t02c
 def class_counts(
     dls,        # DataLoaders with one class index for each training item
 )->np.ndarray:  # (C,) number of training items of each class
     "How many training items each class has; items whose label is no class do not count"
+    check_dataloaders(dls)
     return count_labels(class_labels(dls.train_ds), get_c(dls))
 
 # %% ../nbs/10a_views.ipynb #t05
@@ -268,6 +275,7 @@ def oversampled(
     dls,         # DataLoaders with one class index for each training item
 )->DataLoaders:  # With the same validation set
     "Draw the training items of rare classes more often, so that all classes come equally often"
+    check_dataloaders(dls)
     known = type(dls.train) is TfmdDL or hasattr(dls.train, 'wgts')
     if not known: raise TypeError("oversampled takes DataLoaders of images or tables, whose "
         f"training items can be drawn by weight; a {type(dls.train).__name__} cannot")

@@ -156,6 +156,8 @@ def test_verdict_names_what_is_missing():
     records = [*runs('a', 0.2 + luck), *runs('b', 0.3 + luck/2),
                *(run('c', s, 0.1, status='failed') for s in range(5))]
     assert 'Not judged, since runs did not finish: c (failed)' in said(records)
+    told = [{**r, 'reason': 'ValueError: too\n  wide'} if r['loss'] == 'c' else r for r in records]
+    assert 'did not finish: c (failed: ValueError: too wide)' in said(told)
     failed_base = [{**r, 'order': 'cab'.index(r['loss'])} for r in records]
     assert 'No run of c finished, so nothing can be compared with it.' in said(failed_base)
 
