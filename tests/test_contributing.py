@@ -59,3 +59,9 @@ def test_a_loss_without_an_example_is_left_out():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert list(map(repr, loss_examples())) == list(map(repr, found))
+
+def test_the_order_of_the_losses_is_not_that_of_the_imports():
+    def order(first):
+        code = f'import fastai_losses.{first}; from fastai_losses.catalogue import package_losses; print(list(package_losses()))'
+        return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
+    assert order('warped') == order('noisy_labels')
