@@ -35,8 +35,9 @@ def _examples(n_classes):
     "One loss of each class, in the order of the package; a sum is none of its own"
     import fastai_losses.all as package  # a class is known once its module is loaded
     order = {o: i for i,o in enumerate(vars(package).values()) if isinstance(o, type)}
-    examples = [o for o in loss_examples(n_classes) if not isinstance(o, package.LossSum)]
-    return sorted(examples, key=lambda o: order.get(type(o), len(order)))
+    del order[package.LossSum]
+    examples = [o for o in loss_examples(n_classes) if type(o) in order]
+    return sorted(examples, key=lambda o: order[type(o)])
 
 # %% ../nbs/09d_catalogue.ipynb #009
 def _plain(name): return re.sub(r'[\s_-]|\(\)$', '', name).lower()
