@@ -685,6 +685,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_losses.own_data.check_few_labels': ( 'own_data.html#check_few_labels',
                                                                                      'fastai_losses/own_data.py'),
                                         'fastai_losses.own_data.check_given': ('own_data.html#check_given', 'fastai_losses/own_data.py'),
+                                        'fastai_losses.own_data.check_images': ('own_data.html#check_images', 'fastai_losses/own_data.py'),
                                         'fastai_losses.own_data.checked': ('own_data.html#checked', 'fastai_losses/own_data.py'),
                                         'fastai_losses.own_data.choose_columns': ( 'own_data.html#choose_columns',
                                                                                    'fastai_losses/own_data.py'),

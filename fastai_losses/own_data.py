@@ -183,24 +183,31 @@ def usable(
     return keep,notes
 
 # %% ../nbs/09a_own_data.ipynb #m27
+def check_images(
+    images:dict,  # Image files by class
+    folder:Path,  # Where they were looked for
+)->list:          # Of a sentence, or empty
+    "Say which classes have no images; a ValueError if none has any"
+    if not any(images.values()): raise ValueError(no_classes(folder))
+    empty = [label for label,files in images.items() if not files]
+    return [f"no images in {counted(len(empty), 'folder')}: {few_of(empty)}"] if empty else []
+
 def understand_folder(
     path:Path,
     seed:int=42,  # Of the random fifth
 )->Understood:
     "Find the images of a folder, their classes, and which of them validate"
     train,held,split = folder_parts(path)
-    for part,folder in ((train, 'train' if held is not None else ''), (held, split.split()[-1])):
-        if part is not None and not any(part.values()): raise ValueError(no_classes(path/folder))
+    empty = check_images(train, path if held is None else path/'train')
+    if held is not None: empty += check_images(held, path/split.split()[-1])
     parts = [(False, train), (True, held or {})]
-    empty = [label for _,part in parts for label,files in part.items() if not files]
     rows = [(file, label, validates) for validates,part in parts
             for label,files in part.items() for file in files]
     files,labels,valid = (list(o) for o in zip(*rows))
     keep,notes = usable(files, labels)
     kept,labels = pd.DataFrame({'input': files})[keep],np.array(labels)[keep]
     valid = np.array(valid)[keep] if held else random_fifth(labels, seed)
-    if empty: notes = [*notes, f"no images in {counted(len(empty), 'folder')}: {few_of(empty)}"]
-    return Understood(path, 'images', kept, labels, valid, split, notes=tuple(notes))
+    return Understood(path, 'images', kept, labels, valid, split, notes=(*notes, *empty))
 
 # %% ../nbs/09a_own_data.ipynb #m31
 def read_table(
@@ -506,9 +513,8 @@ def understand_csv(
     valid,split = which_validate(table, labels, seed)
     inputs,keep,notes = _inputs[kind](table[columns], path.parent, labels, valid)
     what = counted(len(columns), 'column') if kind == 'table' else f'column {columns[0]!r}'
-    rest = [o for o in table if kind == 'table' and input is None and o not in (*columns, label)]
-    ids = [o for o in rest if numbers_rows(table[o], o)]
-    if ids: notes = [*notes, f"left out the column {few_of(ids)}, which only numbers the rows"]
+    ids = [o for o in table if numbers_rows(table[o], o) and o not in (*columns, label)]
+    if ids and kind == 'table' and input is None: notes = [*notes, f"left out the column {few_of(ids)}, which only numbers the rows"]
     told = f'labels in {label!r}, {kind} in {what}'
     return Understood(path.parent, kind, inputs[keep], labels[keep].to_numpy(), valid[keep],
                       split, told, tuple(notes))

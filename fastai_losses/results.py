@@ -414,8 +414,8 @@ def _missing(records, outcomes):
         others = [r for r in records if r['loss'] == name and r['status'] != 'finished']
         if not others: return f"{name} ({len(outcomes[name])} of {most} seeds)"
         states = ' and '.join(sorted({r['status'] for r in others}))
-        reasons = [' '.join(r['reason'].split()) for r in others if r.get('reason')]
-        return f"{name} ({': '.join([states, *(textwrap.shorten(o, 150) for o in reasons[:1])])})"
+        reasons = [textwrap.shorten(r['reason'], 150) for r in others if r.get('reason')]
+        return f"{name} ({': '.join([states, *reasons[:1]])})"
     most = max(map(len, outcomes.values()))
     if late: yield f"Not judged, since runs did not finish: {listed(map(how, late))}."
     raced = _raced(records)
